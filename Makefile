@@ -1,0 +1,40 @@
+# Copyright: (c) 2026, Fediversity hosting contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+
+.PHONY: help demo test lint unit integration molecule build packages clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 22
+
+demo: packages $(VENV)/.lab ## The whole story on this machine: lab, operator database, site.yml, rollback
+	@$(PYTHON) tests/lab/demo.py
+
+test: packages $(VENV)/.tests ## Everything below
+	@$(PYTHON) tests/tools/stages.py
+
+lint unit integration molecule: packages $(VENV)/.tests
+	@$(PYTHON) tests/tools/stages.py $@
+
+lint: ## Linters, type checks, ansible-test sanity
+unit: ## Unit tests
+integration: ## The demo's story as assertions, on the lab
+molecule: ## molecule test: create, converge, idempotence, verify, destroy
+
+build: $(VENV)/.lab ## The collection artifact, into build/
+	@$(VENV)/bin/ansible-galaxy collection build --force --output-path build
+
+packages:
+	@sh tests/tools/packages.sh
+
+$(VENV)/.lab: requirements.txt tests/lab/requirements.txt
+	@sh tests/tools/venv.sh $(VENV) tests/lab/requirements.txt && touch $@
+
+$(VENV)/.tests: requirements.txt tests/lab/requirements.txt tests/requirements.txt
+	@sh tests/tools/venv.sh $(VENV) tests/requirements.txt && touch $@ $(VENV)/.lab
+
+clean: ## Stop the lab, remove what the targets made in this checkout
+	@./lab down
+	@rm -rf $(VENV) .cache build .ansible .hypothesis tests/output

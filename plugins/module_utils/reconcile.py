@@ -1,0 +1,231 @@
+# Copyright: (c) 2026, Fediversity hosting contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Reconciliation: the one way in which every kind of resource is read, planned, changed and read back.
+
+A :class:`Provider` knows one kind of resource. :func:`reconcile` runs read, plan, guard, apply, read back and
+makes the one result that all batch modules return. Check mode is a reconciliation without apply, diff mode is the plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
+
+from ansible_collections.fediversity.hosting.plugins.module_utils.errors import (
+    BackendError,
+    HostingError,
+    InvalidInput,
+    ReadBackDiffers,
+)
+
+Desired = TypeVar("Desired")
+Actual = TypeVar("Actual")
+
+ActionName = Literal["create", "update", "delete", "unchanged"]
+
+
+@dataclass(frozen=True)
+class Change(Generic[Desired, Actual]):
+    """What is to be done with one item.
+
+    ``before`` and ``after`` are what diff mode shows: JSON values without secrets, empty when the item does not exist.
+    """
+
+    name: str
+    action: ActionName
+    before: Mapping[str, Any] = field(default_factory=dict)
+    after: Mapping[str, Any] = field(default_factory=dict)
+    desired: Desired | None = None
+    actual: Actual | None = None
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An item that is not touched because its desired state cannot be reached from the actual one."""
+
+    name: str
+    error: HostingError
+
+
+@dataclass(frozen=True)
+class Plan(Generic[Desired, Actual]):
+    """Changes in the order in which they are applied, and the items that are refused."""
+
+    changes: tuple[Change[Desired, Actual], ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+
+    def pending(self) -> tuple[Change[Desired, Actual], ...]:
+        """The changes that do something."""
+        return tuple(change for change in self.changes if change.action != "unchanged")
+
+
+@dataclass(frozen=True)
+class Applied(Generic[Desired, Actual]):
+    """One change that was tried: done, or failed with ``error``."""
+
+    change: Change[Desired, Actual]
+    error: HostingError | None = None
+
+
+class Provider(Protocol[Desired, Actual]):
+    """One kind of resource on one backend."""
+
+    kind: ClassVar[str]
+
+    def read(self, desired: Sequence[Desired]) -> Mapping[str, Actual]:
+        """Actual state by item name, in few bulk requests: the desired items and those of ours that nobody desires."""
+
+    def plan(self, desired: Sequence[Desired], actual: Mapping[str, Actual]) -> Plan[Desired, Actual]:
+        """Compare, without any effect."""
+
+    def apply(self, changes: Sequence[Change[Desired, Actual]]) -> Iterator[Applied[Desired, Actual]]:
+        """Make the changes, each safe to repeat; an error of one item must not keep the others from being tried."""
+
+    def outputs(self, actual: Actual) -> Mapping[str, Any]:
+        """What other resources may need of this one (ids, addresses), without secrets."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Thresholds that refuse a plan which deletes too much.
+
+    :param max_delete_percent: largest share of the existing items that one run may delete.
+    :param min_existing: below this number of existing items the share is not checked.
+    """
+
+    max_delete_percent: int = 30
+    min_existing: int = 10
+
+
+def guard(plan: Plan[Desired, Actual], existing: int, limits: Limits) -> None:
+    """Refuse a plan that deletes too much.
+
+    :raises InvalidInput: more than ``limits.max_delete_percent`` of the existing items would be deleted.
+    """
+    deletions = [change.name for change in plan.changes if change.action == "delete"]
+    if existing < limits.min_existing or len(deletions) * 100 <= existing * limits.max_delete_percent:
+        return
+    raise InvalidInput(
+        f"the plan deletes {len(deletions)} of {existing} items, more than {limits.max_delete_percent} %",
+        where=", ".join(sorted(deletions)[:5]),
+        hint="Check the desired state; raise max_delete_percent if it is right",
+    )
+
+
+def one_by_one(
+    changes: Iterable[Change[Desired, Actual]], apply_one: Callable[[Change[Desired, Actual]], None]
+) -> Iterator[Applied[Desired, Actual]]:
+    """Apply changes that have nothing to do with each other; an error stays with its item."""
+    for change in changes:
+        try:
+            apply_one(change)
+        except HostingError as error:
+            yield Applied(change, error)
+        else:
+            yield Applied(change)
+
+
+def reconcile(
+    provider: Provider[Desired, Actual],
+    desired: Sequence[Desired],
+    *,
+    check: bool = False,
+    limits: Limits | None = None,
+) -> dict[str, Any]:
+    """Make the backend equal to *desired* and return the result of the module.
+
+    :returns: ``changed``, ``failed``, ``msg``, ``diff`` ({before, after}: {item: shown state}) and
+        ``results`` (one of ``{name, action, changed, failed, msg, **outputs}`` per item, sorted by name).
+    :raises HostingError: the backend cannot be read, or the plan as a whole is refused; then nothing was written.
+    """
+    actual = provider.read(desired)
+    plan = provider.plan(desired, actual)
+    guard(plan, len(actual), limits or Limits())
+    pending = plan.pending()
+    applied = {} if check else _apply(provider, pending)
+    if applied:
+        actual = provider.read(desired)
+        plan_after = provider.plan(desired, actual)
+        applied = {name: _verified(done, plan_after) for name, done in applied.items()}
+
+    results = [_refused(refusal) for refusal in plan.refusals]
+    for change in plan.changes:
+        done = applied.get(change.name)
+        error = done.error if done else None
+        now = actual.get(change.name)
+        results.append(
+            {
+                **(provider.outputs(now) if now is not None else {}),
+                "name": change.name,
+                "action": change.action,
+                "changed": change.action != "unchanged" and error is None,
+                "failed": error is not None,
+                "msg": str(error) if error else "",
+            }
+        )
+    results.sort(key=lambda result: str(result["name"]))
+    failed = [result for result in results if result["failed"]]
+    return {
+        "changed": any(result["changed"] for result in results),
+        "failed": bool(failed),
+        "msg": _summary(provider.kind, results, failed, check),
+        "diff": {
+            "before": {change.name: dict(change.before) for change in pending},
+            "after": {change.name: dict(change.after) for change in pending},
+        },
+        "results": results,
+    }
+
+
+def _apply(
+    provider: Provider[Desired, Actual], pending: Sequence[Change[Desired, Actual]]
+) -> dict[str, Applied[Desired, Actual]]:
+    """Apply all changes; an error that ends the provider's work belongs to every change that it did not reach."""
+    applied: dict[str, Applied[Desired, Actual]] = {}
+    if not pending:
+        return applied
+    reason: HostingError = BackendError("the change was not tried", hint="Run again")
+    try:
+        for done in provider.apply(pending):
+            applied[done.change.name] = done
+    except HostingError as error:
+        reason = error
+    return {change.name: applied.get(change.name, Applied(change, reason)) for change in pending}
+
+
+def _verified(done: Applied[Desired, Actual], plan_after: Plan[Desired, Actual]) -> Applied[Desired, Actual]:
+    """The applied change, failed if the backend does not show what it accepted."""
+    if done.error is not None:
+        return done
+    left = [change for change in plan_after.pending() if change.name == done.change.name]
+    refused = [refusal.error for refusal in plan_after.refusals if refusal.name == done.change.name]
+    if not left and not refused:
+        return done
+    what = str(refused[0]) if refused else f"the backend accepted the change, but {_difference(left[0])} still differs"
+    return Applied(
+        done.change, ReadBackDiffers(what, where=done.change.name, hint="Run again; look at the backend's log")
+    )
+
+
+def _difference(change: Change[Desired, Actual]) -> str:
+    keys = sorted(key for key in {*change.before, *change.after} if change.before.get(key) != change.after.get(key))
+    return ", ".join(keys) or change.action
+
+
+def _refused(refusal: Refusal) -> dict[str, Any]:
+    return {"name": refusal.name, "action": "refused", "changed": False, "failed": True, "msg": str(refusal.error)}
+
+
+def _summary(kind: str, results: Sequence[Mapping[str, Any]], failed: Sequence[Mapping[str, Any]], check: bool) -> str:
+    """One line for a person: counts by action, then the first failures."""
+    counts: dict[str, int] = {}
+    for result in results:
+        counts[str(result["action"])] = counts.get(str(result["action"]), 0) + 1
+    text = ", ".join(f"{count} {action}" for action, count in sorted(counts.items())) or "nothing"
+    line = f"{kind}: {text}{' (check mode)' if check else ''}"
+    if failed:
+        line += f"; {len(failed)} failed: " + "; ".join(f"{item['name']}: {item['msg']}" for item in failed[:5])
+    return line

@@ -1,0 +1,140 @@
+# Copyright: (c) 2026, Fediversity hosting contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A private PostgreSQL server for tests: real, on loopback, gone afterwards."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+DEBIAN_VERSIONS = Path("/usr/lib/postgresql")
+START_SECONDS = 60
+STOP_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Server:
+    """How to reach the server over TCP (scram-sha-256); ``socket_directory`` takes passwords too."""
+
+    host: str
+    port: int
+    superuser: str
+    password: str = field(repr=False)
+    socket_directory: Path
+
+    def url(self, database: str = "postgres") -> str:
+        """The SQLAlchemy URL of a database for the superuser."""
+        return f"postgresql+psycopg://{self.superuser}:{self.password}@{self.host}:{self.port}/{database}"
+
+
+@contextmanager
+def postgresql_server(tmp_path: Path) -> Iterator[Server]:
+    """Runs a server while the block runs; ``tmp_path`` receives its log (postgresql.log).
+
+    The data lies in a directory of its own under the system's temporary directory: pytest's directories are closed
+    to the unprivileged user that PostgreSQL insists on, and too long for a socket. The server also stops when the
+    test process is killed.
+    """
+    binaries = _binaries()
+    owner = _owner()
+    log = tmp_path / "postgresql.log"
+    password = secrets.token_hex(16)
+    base = Path(tempfile.mkdtemp(prefix="fediversity-pg-"))
+    try:
+        if owner is not None:
+            os.chown(base, owner.pw_uid, owner.pw_gid)
+        data = base / "data"
+        _initialise(binaries, owner, data, password, log)
+        port = _free_port()
+        command = [
+            *_as_user(owner, ["--pdeathsig", "QUIT"]),
+            str(binaries / "postgres"),
+            *("-D", str(data), "-k", str(base), "-h", "127.0.0.1", "-p", str(port)),
+            *("-c", "fsync=off", "-c", "shared_buffers=16MB", "-c", "max_connections=50"),
+        ]
+        with log.open("ab") as output:
+            process = subprocess.Popen(command, cwd=base, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        try:
+            _wait_until_ready(binaries, process, port, log)
+            yield Server("127.0.0.1", port, "postgres", password, base)
+        finally:
+            _stop(process)
+    finally:
+        shutil.rmtree(base)
+
+
+def _binaries() -> Path:
+    """The newest installed server; Debian keeps the binaries out of PATH."""
+    found = sorted(
+        (path for path in DEBIAN_VERSIONS.glob("*/bin") if (path / "initdb").exists()),
+        key=lambda path: int(path.parent.name),
+    )
+    if found:
+        return found[-1]
+    on_path = shutil.which("initdb")
+    if on_path is None:
+        raise RuntimeError("initdb was not found: install the Debian package 'postgresql'")
+    return Path(on_path).resolve().parent
+
+
+def _owner() -> pwd.struct_passwd | None:
+    """The account to change to: PostgreSQL refuses to run as root."""
+    return pwd.getpwnam("postgres") if os.geteuid() == 0 else None
+
+
+def _as_user(owner: pwd.struct_passwd | None, options: list[str]) -> list[str]:
+    account = [] if owner is None else [f"--reuid={owner.pw_uid}", f"--regid={owner.pw_gid}", "--clear-groups"]
+    return ["setpriv", *account, *options, "--"]
+
+
+def _initialise(binaries: Path, owner: pwd.struct_passwd | None, data: Path, password: str, log: Path) -> None:
+    password_file = data.parent / "password"
+    password_file.write_text(password, encoding="utf-8")
+    command = [
+        *_as_user(owner, ["--no-new-privs"]),
+        str(binaries / "initdb"),
+        *("-D", str(data), "-U", "postgres", "--pwfile", str(password_file)),
+        *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions"),
+    ]
+    with log.open("ab") as output:
+        done = subprocess.run(command, cwd=data.parent, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    password_file.unlink()
+    if done.returncode != 0:
+        raise RuntimeError(f"initdb failed:\n{log.read_text(encoding='utf-8')}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _wait_until_ready(binaries: Path, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    ready = [str(binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
+    while subprocess.run(ready).returncode != 0:
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"PostgreSQL did not start:\n{log.read_text(encoding='utf-8')}")
+        time.sleep(0.1)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGINT)  # fast shutdown: sessions are ended
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGQUIT)
+        process.wait(STOP_SECONDS)
