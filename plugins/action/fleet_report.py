@@ -1,0 +1,41 @@
+# Copyright: (c) 2026, Fediversity hosting contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.fediversity.hosting.plugins.module_utils.errors import MissingLibrary
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.action import DATABASE_ARGUMENTS, ControllerAction
+
+try:
+    from ansible_collections.fediversity.hosting.plugins.plugin_utils.fleet.report import as_dicts, rows, table
+    from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.database import connect
+    from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.queries import load_fleet
+except ImportError as error:
+    IMPORT_ERROR: ImportError | None = error
+else:
+    IMPORT_ERROR = None
+
+
+class ActionModule(ControllerAction):
+    ARGUMENTS = {
+        **DATABASE_ARGUMENTS,
+        "environment": {"type": "str"},
+        "url_scheme": {"type": "str", "choices": ["https", "http"], "default": "https"},
+    }
+
+    def perform(self, arguments: Mapping[str, Any], task_vars: Mapping[str, Any]) -> Mapping[str, Any]:
+        if IMPORT_ERROR is not None:
+            raise MissingLibrary(str(IMPORT_ERROR.name))
+        shown = rows(load_fleet(connect(arguments["database_url"]), arguments["environment"]), arguments["url_scheme"])
+        return {
+            "changed": False,
+            "deployments": as_dicts(shown),
+            "failed_machines": {
+                row.machine: row.message for row in shown if row.state in ("blocked", "rolled-back", "failed")
+            },
+            "table": table(shown).splitlines(),
+        }

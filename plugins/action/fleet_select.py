@@ -1,0 +1,46 @@
+# Copyright: (c) 2026, Fediversity hosting contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from ansible_collections.fediversity.hosting.plugins.module_utils.errors import MissingLibrary
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.action import DATABASE_ARGUMENTS, ControllerAction
+
+try:
+    from ansible_collections.fediversity.hosting.plugins.plugin_utils.fleet.outcome import record_selection
+    from ansible_collections.fediversity.hosting.plugins.plugin_utils.fleet.plan import KINDS, Need
+    from ansible_collections.fediversity.hosting.plugins.plugin_utils.fleet.select import select
+    from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.database import connect
+except ImportError as error:
+    IMPORT_ERROR: ImportError | None = error
+else:
+    IMPORT_ERROR = None
+
+
+class ActionModule(ControllerAction):
+    ARGUMENTS = {
+        **DATABASE_ARGUMENTS,
+        "plan": {"type": "dict", "required": True},
+        "results": {"type": "dict", "required": True},
+        "build": {"type": "dict", "required": True},
+    }
+
+    def perform(self, arguments: Mapping[str, Any], task_vars: Mapping[str, Any]) -> Mapping[str, Any]:
+        if IMPORT_ERROR is not None:
+            raise MissingLibrary(str(IMPORT_ERROR.name))
+        plan, results = arguments["plan"], arguments["results"]
+        selection = select(
+            needs={name: [Need(**need) for need in needs] for name, needs in plan["needs"].items()},
+            results={kind: results[kind] for kind in KINDS if kind in results},
+            build=arguments["build"],
+            committed=plan["committed"],
+            problems={problem["machine"]: problem["msg"] for problem in plan["problems"]},
+        )
+        if not self.check_mode:
+            record_selection(connect(arguments["database_url"]), selection, results.get("vms", {}))
+        return {"changed": False, **asdict(selection)}

@@ -1,0 +1,72 @@
+# Copyright: (c) 2026, Fediversity hosting contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: fleet_select
+short_description: Say which machines are switched and which are held back
+version_added: "0.1.0"
+author: Fediversity hosting contributors (@fediversity)
+description:
+  - Takes the plan and the results of the batches and sorts the machines. A machine is changed if its wanted system is not
+    the one it committed last, blocked if something it needs has failed, and unchanged otherwise.
+  - Records blocked and unchanged machines and the places of virtual machines in the operator database.
+  - Runs once in the controller process, whatever the number of hosts.
+requirements: [SQLAlchemy, alembic]
+options:
+  plan:
+    description: The result of M(fediversity.hosting.fleet_plan).
+    type: dict
+    required: true
+  results:
+    description: The results of the batch modules by kind of resource.
+    type: dict
+    required: true
+  build:
+    description: The result of M(fediversity.hosting.nix_build).
+    type: dict
+    required: true
+seealso:
+  - module: fediversity.hosting.fleet_plan
+  - module: fediversity.hosting.fleet_record
+extends_documentation_fragment:
+  - fediversity.hosting.operator_db.database
+  - fediversity.hosting.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+    details: It changes no machine.
+  idempotent:
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: See which machines change
+  fediversity.hosting.fleet_select:
+    plan: "{{ fleet }}"
+    results:
+      vms: "{{ fleet_vms }}"
+      databases: "{{ fleet_databases }}"
+    build: "{{ fleet_build }}"
+  register: fleet_selection
+"""
+
+RETURN = r"""
+switch:
+  description: Machine to the system that it is to be switched to.
+  returned: success
+  type: dict
+blocked:
+  description: Machine to the reason why it is left as it is.
+  returned: success
+  type: dict
+unchanged:
+  description: Machines that already run what is wanted.
+  returned: success
+  type: list
+  elements: str
+"""

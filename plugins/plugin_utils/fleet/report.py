@@ -1,0 +1,73 @@
+# Copyright: (c) 2026, Fediversity hosting contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The summary table: one row per deployment. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.model import Deployment, Fleet, Instance
+from tabulate import tabulate
+
+HEADERS = ("operator", "deployment", "application", "URL", "machine", "address", "generation", "state")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One application instance as the hosting provider sees it."""
+
+    operator: str
+    deployment: str
+    application: str
+    url: str
+    machine: str
+    address: str
+    generation: int | None
+    state: str
+    message: str
+
+
+def rows(fleet: Fleet, scheme: str) -> list[Row]:
+    """One row per application instance, sorted by operator and deployment.
+
+    :param scheme: URL scheme that the machines serve (``https``, ``http`` in a lab).
+    """
+    return [_row(fleet, instance, scheme) for _id, instance in sorted(fleet.instances.items())]
+
+
+def _row(fleet: Fleet, instance: Instance, scheme: str) -> Row:
+    machine = fleet.machines[instance.machine]
+    deployment = fleet.deployments[f"{instance.operator}_{instance.deployment}"]
+    disabled = deployment.state == "disabled"
+    return Row(
+        operator=instance.operator,
+        deployment=instance.deployment,
+        application=instance.application,
+        url=f"{scheme}://{instance.domain}/",
+        machine=machine.name,
+        address=machine.address,
+        generation=None if disabled else machine.record.generation,
+        state=state_of(deployment),
+        message="" if disabled else deployment.record.message,
+    )
+
+
+def state_of(deployment: Deployment) -> str:
+    """What the row of the operator database wants and what is known of it, in one word."""
+    return "disabled" if deployment.state == "disabled" else deployment.record.state
+
+
+def table(shown: Sequence[Row]) -> str:
+    """The rows as text; fields come from validated names, never from customer text."""
+    body = [[getattr(row, field) for field in FIELDS] for row in shown]
+    return str(tabulate(body, headers=HEADERS, tablefmt="simple", missingval="-"))
+
+
+def as_dicts(shown: Sequence[Row]) -> list[dict[str, object]]:
+    return [asdict(row) for row in shown]
+
+
+FIELDS = ("operator", "deployment", "application", "url", "machine", "address", "generation", "state")
