@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 from ansible_collections.fediversity.hosting.plugins.module_utils.errors import MissingLibrary
@@ -41,6 +41,14 @@ class ActionModule(ControllerAction):
             committed=plan["committed"],
             problems={problem["machine"]: problem["msg"] for problem in plan["problems"]},
         )
-        if not self.check_mode:
+        if self.check_mode:
+            # a machine that would be made by this run cannot be asked what its switch would do
+            made = {item["name"] for item in results.get("vms", {}).get("results", []) if item["action"] == "create"}
+            selection = replace(selection, switch=without(selection.switch, made))
+        else:
             record_selection(connect(arguments["database_url"]), selection, results.get("vms", {}))
         return {"changed": False, **asdict(selection)}
+
+
+def without(switch: Mapping[str, str], machines: Collection[str]) -> dict[str, str]:
+    return {name: system for name, system in switch.items() if name not in machines}

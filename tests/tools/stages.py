@@ -78,7 +78,9 @@ def run(check: Check) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         extra = ("--junitxml", str(report)) if check.is_pytest else ()
-        code = subprocess.run([*check.command, *extra], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL).returncode
+        code = subprocess.run(
+            [*check.command, *extra], check=False, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL
+        ).returncode
         outcome = _counted(report, code) if check.is_pytest else Outcome(passed=int(code == 0), failed=int(code != 0))
     print(f"=== {check.name}: {'ok' if code == 0 else 'FAILED'} ({time.monotonic() - start:.0f} s)", flush=True)
     return outcome

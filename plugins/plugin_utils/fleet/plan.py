@@ -295,8 +295,11 @@ def _needs(
         if application.database:
             needs.append(Need("databases", names.database_name(instance.id)))
         if application.buckets:
-            needs.append(Need("keys", names.key_name(instance.id)))
-        needs.extend(Need("buckets", names.bucket_name(instance.id, bucket.name)) for bucket in application.buckets)
+            needs.append(Need("object_storage", f"key {names.key_name(instance.id)}"))
+        needs.extend(
+            Need("object_storage", f"bucket {names.bucket_name(instance.id, bucket.name)}")
+            for bucket in application.buckets
+        )
         if zone_of(instance.domain, fleet.environments[instance.environment].zones):
             needs.append(Need("records", f"{instance.domain} A"))
     return tuple(needs)

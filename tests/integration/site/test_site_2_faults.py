@@ -20,7 +20,7 @@ from lab.story import ROOT, application, operators, with_title
 
 pytestmark = pytest.mark.lab
 
-ALICE, DORA = "http://social.alice.fedi.test/", "http://pictures.dora.fedi.test/"
+ALICE, DORA = "http://social.alice.fedi.test/", "http://gallery.dora.fedi.test/"
 Document = dict[str, Any]
 
 
@@ -39,7 +39,7 @@ def estate(converged: Any) -> Any:
 
 def both_retitled(title: str) -> Document:
     """A change on a virtual machine and one on the existing host."""
-    return with_title(with_title(operators(), "alice", "social", title), "dora", "pictures", title)
+    return with_title(with_title(operators(), "alice", "social", title), "dora", "gallery", title)
 
 
 def unknown_application(document: Document) -> None:
@@ -47,7 +47,7 @@ def unknown_application(document: Document) -> None:
 
 
 def claimed_domain(document: Document) -> None:
-    application(document, "dora", "pictures")["domain"] = application(document, "alice", "social")["domain"]
+    application(document, "dora", "gallery")["domain"] = application(document, "alice", "social")["domain"]
 
 
 def refused_setting(document: Document) -> None:
@@ -92,7 +92,7 @@ def test_without_proxmox_the_existing_host_still_converges(estate: Any, spoiled:
     assert title_of(estate, DORA) == "Without Proxmox"
     assert title_of(estate, ALICE) == before
     assert estate.states()["alice/social"][0] == "blocked"
-    assert estate.states()["dora/pictures"] == ("running", "")
+    assert estate.states()["dora/gallery"] == ("running", "")
 
     assert estate.site().code == 0
     assert title_of(estate, ALICE) == "Without Proxmox"
@@ -118,7 +118,7 @@ def test_a_machine_that_never_answers_fails_alone(estate: Any) -> None:
         estate.command("uncut", "existing1")
     assert run.code != 0
     assert "existing1" in run.output
-    state, message = estate.states()["dora/pictures"]
+    state, message = estate.states()["dora/gallery"]
     assert state == "failed"
     assert "10.99.0.20" in message or "existing1" in message
     assert title_of(estate, ALICE) == "One is silent"

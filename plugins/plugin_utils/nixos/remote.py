@@ -1,0 +1,120 @@
+# Copyright: (c) 2026, Fediversity hosting contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Running shell text on a machine over the connection of an Ansible task; no Python is needed there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ansible.errors import AnsibleConnectionFailure
+from ansible_collections.fediversity.hosting.plugins.module_utils.errors import BackendError, Unreachable
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.payload import COMMAND
+
+# A connection that must be new and must notice silence. OpenSSH takes the first value of an option, so these go first.
+NEW_CONNECTION = (
+    "-o ControlPath=none -o ControlMaster=no -o ConnectTimeout=3 -o ServerAliveInterval=3 -o ServerAliveCountMax=3"
+)
+HOPELESS = ("Host key verification failed", "REMOTE HOST IDENTIFICATION HAS CHANGED")
+
+
+class Machine(Protocol):
+    """A machine that runs shell text."""
+
+    def run(self, script: bytes) -> str:
+        """Run the text and return its standard output.
+
+        :raises Unreachable: no connection, or it was lost.
+        :raises BackendError: the text could not run.
+        """
+
+    def run_over_new_connection(self, script: bytes) -> str:
+        """The same, over a connection that is made now and shared with nothing."""
+
+    def forget_connection(self) -> None:
+        """Close the shared connection, so that the next `run` makes a new one."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Seconds of a monotonic clock and waiting, replaceable in tests."""
+
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+class AnsibleMachine:
+    """A machine behind the connection of an action plugin (become included)."""
+
+    def __init__(self, action: Any) -> None:
+        self._action = action
+        self._connection = action._connection
+
+    def run(self, script: bytes) -> str:
+        try:
+            done = self._action._low_level_execute_command(COMMAND, in_data=script)
+        except AnsibleConnectionFailure as error:
+            raise Unreachable(_one_line(str(error))) from error
+        if done["rc"] != 0:
+            text = _one_line(done["stderr"] or done["stdout"])
+            raise BackendError(f"the machine could not run the shell payload (code {done['rc']}): {text}")
+        return str(done["stdout"])
+
+    def run_over_new_connection(self, script: bytes) -> str:
+        with self._unshared():
+            return self.run(script)
+
+    def forget_connection(self) -> None:
+        reset = getattr(self._connection, "reset", None)
+        if reset is not None:
+            reset()
+
+    @contextmanager
+    def _unshared(self) -> Iterator[None]:
+        if not self._connection.has_option("ssh_args"):
+            self.forget_connection()
+            yield
+            return
+        before = self._connection.get_option("ssh_args") or ""
+        self._connection.set_option("ssh_args", f"{NEW_CONNECTION} {before}")
+        try:
+            yield
+        finally:
+            self._connection.set_option("ssh_args", before)
+
+
+def _one_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip() and "Permanently added" not in line]
+    return " ".join(lines)[-500:]
+
+
+def first_contact(machine: Machine, script: bytes, timeout: int, progress: Callable[[str], None], clock: Clock) -> str:
+    """Run `script` as soon as the machine answers: it may still be booting.
+
+    :param timeout: seconds to go on trying; 0 tries once.
+    :param progress: is told every ten seconds or so why there is no answer yet.
+    :raises Unreachable: no answer in that time, or one that waiting does not heal (host key).
+    """
+    start = clock.now()
+    pause, told = 0.5, 0.0
+    while True:
+        try:
+            return machine.run(script)
+        except Unreachable as error:
+            waited = clock.now() - start
+            if waited >= timeout or any(text in error.what for text in HOPELESS):
+                raise Unreachable(
+                    f"the machine did not answer within {timeout} s: {error.what}",
+                    hint="Check that it runs, its address, and the SSH key; nothing was changed. Then run again",
+                ) from error
+            if waited - told >= 10 or told == 0.0:
+                progress(f"waiting for SSH, {waited:.0f} of {timeout} s: {error.what}")
+                told = max(waited, 0.1)
+            machine.forget_connection()
+            clock.sleep(min(pause, max(timeout - waited, 0.0)))
+            pause = min(pause * 1.5, 5.0)

@@ -1,0 +1,13 @@
+# Copyright: (c) 2026, Fediversity hosting contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Alembic's environment: runs the migrations on the connection, and in the transaction, that database.py hands over."""
+
+from __future__ import annotations
+
+from alembic import context
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.schema import metadata
+
+context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
+context.run_migrations()

@@ -1,0 +1,156 @@
+# Copyright: (c) 2026, Fediversity hosting contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the operator database says, as typed values; queries.py makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Network:
+    """Addresses of one environment; ``pool`` is ``<first>-<last>``, where machines without an address get theirs."""
+
+    subnet: str
+    gateway: str
+    nameservers: tuple[str, ...]
+    pool: str | None
+
+    @property
+    def prefix_length(self) -> int:
+        return ip_network(self.subnet).prefixlen
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where deployments run; a backend that the environment does not have is None.
+
+    ``proxmox``: node, storage, image, bridge; ``postgresql``: host, port; ``garage``: s3_endpoint, region.
+    """
+
+    name: str
+    stage: str
+    zones: tuple[str, ...]
+    network: Network
+    proxmox: Mapping[str, Any] | None
+    postgresql: Mapping[str, Any] | None
+    garage: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class MachineRecord:
+    """What runs left behind: ``system`` is the committed store path; ``updated_at`` is UTC in ISO 8601."""
+
+    state: str
+    message: str
+    system: str | None
+    generation: int | None
+    vmid: int | None
+    node: str | None
+    updated_at: str | None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A NixOS host; ``memory`` in MiB and ``disk`` in GiB are None where the machine exists already."""
+
+    name: str
+    environment: str
+    runtime: str
+    address: str
+    ssh_port: int
+    cores: int | None
+    memory: int | None
+    disk: int | None
+    record: MachineRecord
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A customer; ``display_name`` and ``contact`` are the customer's own text."""
+
+    name: str
+    display_name: str
+    contact: str
+
+
+@dataclass(frozen=True)
+class DeploymentRecord:
+    """How the last run of the deployment ended."""
+
+    state: str
+    message: str
+    updated_at: str | None
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """``state`` is what is wanted (enabled, disabled); ``record`` is what happened."""
+
+    operator: str
+    name: str
+    environment: str
+    state: str
+    module_version: str
+    record: DeploymentRecord
+
+    @property
+    def id(self) -> str:
+        return deployment_id(self.operator, self.name)
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One application of a deployment on one machine; ``settings`` are the customer's own values."""
+
+    id: str
+    operator: str
+    deployment: str
+    application: str
+    environment: str
+    machine: str
+    domain: str
+    state: str
+    module_version: str
+    settings: Mapping[str, Any]
+    nixos_options: Mapping[str, Any]
+    secrets_revision: int
+
+
+@dataclass(frozen=True)
+class Resource:
+    """Something external that a run made; ``outputs`` holds no secret."""
+
+    environment: str
+    kind: str
+    name: str
+    outputs: Mapping[str, Any]
+    instance: str | None = None
+    machine: str | None = None
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """The whole operator database, or one environment of it, by name (deployments and instances by id)."""
+
+    uuid: str
+    environments: Mapping[str, Environment]
+    machines: Mapping[str, Machine]
+    operators: Mapping[str, Operator]
+    deployments: Mapping[str, Deployment]
+    instances: Mapping[str, Instance]
+    resources: tuple[Resource, ...]
+
+    def instances_on(self, machine: str) -> tuple[Instance, ...]:
+        """The instances of one machine in any state, by id."""
+        return tuple(instance for instance in self.instances.values() if instance.machine == machine)
+
+
+def deployment_id(operator: str, deployment: str) -> str:
+    """Identity of a deployment over all operators; slugs hold no underscore, so it is unambiguous."""
+    return f"{operator}_{deployment}"

@@ -1,0 +1,44 @@
+#!/bin/sh
+# Copyright: (c) 2026, Fediversity hosting contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Firmware, boot loader and stage 2 of a lab host, run by lab-stage2.service at every boot: picks the system that the
+# boot loader would start and boots it. A new host, like a NixOS image, gets a first system without any configuration.
+set -eu
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+export PATH
+scripts=${0%/*}/system
+profile=/nix/var/nix/profiles/system
+loader=/boot/loader
+
+# what the host was given by its "cloud-init"; systems without a network of their own go back to it
+mkdir -p /run/lab
+{
+    ip -o -4 address show scope global | sed 's/^[0-9]*: *\([^ ]*\) *inet \([^ ]*\) .*/address \1 \2/'
+    ip -4 route show default | sed -n 's/^default via \([^ ]*\) .*/gateway \1/p'
+} > /run/lab/network
+
+if [ ! -e "$profile" ]; then
+    first=$(mktemp -d /run/lab/XXXXXX)/first-system
+    mkdir -p "$first/bin" "$first/sw" "$first/etc" "$loader" "${profile%/*}"
+    install -m 0555 "$scripts/switch-to-configuration" "$first/bin/"
+    install -m 0555 "$scripts/activate" "$scripts/lab-boot" "$first/"
+    install -m 0444 "$scripts/functions.sh" "$first/"
+    ln -s /usr/bin "$first/sw/bin"
+    ln -s /proc/version "$first/kernel"
+    : > "$first/etc-modes"
+    printf lab-init-1 > "$first/init-interface-version"
+    printf lab > "$first/nixos-version"
+    path=$(nix-store --add "$first")
+    nix-env --profile "$profile" --set "$path"
+    "$path/bin/switch-to-configuration" boot
+    rm -rf "${first%/*}"
+fi
+
+system=$(cat "$loader/default" 2> /dev/null) || system=
+if [ -e "$loader/oneshot" ]; then
+    system=$(cat "$loader/oneshot")
+    rm -f "$loader/oneshot"
+    sync -f "$loader"
+fi
+[ -x "$system/lab-boot" ] || system=$(readlink -f "$profile")
+exec "$system/lab-boot"

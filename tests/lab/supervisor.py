@@ -1,0 +1,203 @@
+# Copyright: (c) 2026, Fediversity hosting contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The first process of the world (a reaper) and its child, the supervisor: bridge, hosts, simulators, control."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from lab import cgroups, control, identity, image, simulators
+from lab.errors import LabError
+from lab.hosts import HostSpec, LabHosts
+from lab.launch import BRIDGE
+from lab.paths import State, cache
+from lab.paths import state as lab_state
+from lab.services import CONTROLLER, GARAGE_ADMIN_PORT, PROXMOX_PORT, Service, services
+
+# Fixed: after `lab down` and `up` nobody keeps an address of the last bridge.
+_BRIDGE_MAC = "02:fe:d1:00:00:01"
+
+_PATIENCE = 60  # seconds until every service has to answer; a loaded machine with two cores needs about ten
+
+
+class Supervisor:
+    """The state of a running lab and the verbs of its control socket (methods named verb_…)."""
+
+    def __init__(self, state: State, lab_id: str, with_services: bool) -> None:
+        self.state, self.id = state, lab_id
+        base = image.location(cache())
+        layer = state.root / "layer"
+        image.write_lab_layer(layer, base)
+        self.hosts = LabHosts(state, (layer, base), cgroups.lab_directory(lab_id))
+        self.secrets = identity.load(state)
+        key = identity.public_key(state)
+        self.services: list[Service] = services(self.secrets, key, base) if with_services else []
+        self.ready: Future[None] = Future()
+
+    def start_services(self) -> None:
+        """Define, boot and await the lab's own hosts, all at once."""
+        for service in self.services:
+            self.hosts.define(service.spec, service.files)
+        lines = [
+            f"{_address(service.spec)},{service.spec.hostname}.lab.test {self.hosts.public_key(service.spec.name)}\n"
+            for service in self.services
+        ]
+        self.state.known_hosts.write_text("".join(lines), encoding="utf-8")
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(self._start_service, self.services))
+
+    def _start_service(self, service: Service) -> None:
+        name = service.spec.name
+        self.hosts.start(name)
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return service.answers()
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    raise LabError(
+                        f"{name} ({service.purpose}) does not answer after {_PATIENCE} seconds: {error}",
+                        f"host {name}",
+                        f"./lab run {name} -- systemctl --failed",
+                    ) from error
+                time.sleep(0.05)
+
+    def verb_wait(self) -> None:
+        """Return when everything answers."""
+        self.ready.result()
+
+    def verb_status(self) -> dict[str, Any]:
+        purposes = {service.spec.name: service.purpose for service in self.services}
+        hosts = [
+            {
+                "name": spec.name,
+                "hostname": spec.hostname,
+                "state": self.hosts.state(spec.name),
+                "addresses": list(spec.addresses),
+                "cut": self.hosts.is_cut(spec.name),
+                "purpose": purposes.get(spec.name, "virtual machine"),
+            }
+            for spec in self.hosts.specs()
+        ]
+        simulators = [
+            {
+                "name": "Proxmox VE API",
+                "url": f"https://{CONTROLLER}:{PROXMOX_PORT}",
+                "state": _port_state(PROXMOX_PORT),
+            },
+            {
+                "name": "Garage admin API",
+                "url": f"http://{CONTROLLER}:{GARAGE_ADMIN_PORT}",
+                "state": _port_state(GARAGE_ADMIN_PORT),
+            },
+        ]
+        return {"id": self.id, "ready": self.ready.done(), "hosts": hosts, "simulators": simulators}
+
+    def verb_define(self, spec: dict[str, Any]) -> None:
+        lists: dict[str, Any] = {key: tuple(spec[key]) for key in ("addresses", "nameservers", "authorized_keys")}
+        self.hosts.define(HostSpec(**{**spec, **lists}))
+
+    def verb_power(self, name: str, action: str) -> None:
+        actions = {
+            "start": self.hosts.start, "shutdown": self.hosts.shutdown, "stop": self.hosts.stop,
+            "reset": self.hosts.reset, "suspend": self.hosts.suspend, "resume": self.hosts.resume,
+        }  # fmt: skip
+        if action not in actions:
+            raise LabError(f"no power verb {action}", hint="one of " + ", ".join(actions))
+        actions[action](name)
+
+    def verb_remove(self, name: str) -> None:
+        self.hosts.remove(name)
+
+    def verb_cut(self, name: str) -> None:
+        self.hosts.cut(name)
+
+    def verb_uncut(self, name: str) -> None:
+        self.hosts.uncut(name)
+
+    def verb_init(self, name: str) -> int:
+        return self.hosts.init(name)
+
+
+def _address(spec: HostSpec) -> str:
+    return spec.addresses[0].partition("/")[0]
+
+
+def _port_state(port: int) -> str:
+    try:
+        socket.create_connection((CONTROLLER, port), timeout=1).close()
+    except OSError:
+        return "not running"
+    return "running"
+
+
+def serve_control(supervisor: Supervisor) -> None:
+    """Answer control requests, one thread per connection, in the background."""
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            for line in self.rfile:
+                self.wfile.write(control.encode(control.answer(supervisor, line)))
+
+    class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+        daemon_threads = True
+        request_queue_size = 64
+
+    listening = supervisor.state.control.with_suffix(".new")
+    with control.address(listening) as name:
+        server = Server(name, Handler)
+    listening.chmod(0o600)
+    listening.rename(supervisor.state.control)  # who finds it can connect
+    threading.Thread(target=server.serve_forever, name="control", daemon=True).start()
+
+
+def make_bridge() -> None:
+    commands = [
+        "link set lo up",
+        f"link add {BRIDGE} address {_BRIDGE_MAC} type bridge forward_delay 0",
+        f"addr add {CONTROLLER}/16 dev {BRIDGE}",
+        f"link set {BRIDGE} up",
+    ]
+    if Path("/proc/net/if_inet6").exists():
+        commands.insert(-1, f"addr add fd99::1/64 dev {BRIDGE} nodad")
+    subprocess.run(["ip", "-batch", "-"], input="\n".join(commands), text=True, check=True)
+
+
+async def supervise(supervisor: Supervisor) -> None:
+    try:
+        await simulators.serve(supervisor.state, supervisor.hosts, supervisor.secrets)
+        await asyncio.to_thread(supervisor.start_services)
+        supervisor.ready.set_result(None)
+    except Exception as error:  # noqa: BLE001  whatever it is, `lab up` shows it
+        traceback.print_exc()
+        supervisor.ready.set_exception(error)
+    await asyncio.Event().wait()
+
+
+def main() -> None:
+    child = os.fork()
+    if child:
+        while os.wait()[0] != child:
+            pass
+        sys.exit("the supervisor ended")
+    lab_id, *options = sys.argv[1:]
+    make_bridge()
+    supervisor = Supervisor(lab_state(), lab_id, "--services" in options)
+    serve_control(supervisor)
+    asyncio.run(supervise(supervisor))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+# Copyright: (c) 2026, Fediversity hosting contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Options are refused with the machine and the field, one item at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.fediversity.hosting.plugins.module_utils.errors import InvalidInput
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.desired import (
+    desired_machine,
+    desired_machines,
+)
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.model import GIB, IpConfig
+
+DISK = {"storage": "local", "import_from": "local:import/nixos.qcow2"}
+
+
+def refused(**fields: Any) -> str:
+    with pytest.raises(InvalidInput) as caught:
+        desired_machine({"name": "web", **fields})
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["Web", "a.b", "-a", "a" * 64, "", "a b", "ü", "web\n"])
+def test_a_name_must_be_a_dns_label(name: str) -> None:
+    with pytest.raises(InvalidInput, match="name"):
+        desired_machine({"name": name})
+
+
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [
+        ({"cores": 0}, "cores"),
+        ({"memory": -1}, "memory"),
+        ({"memory": 8}, "memory"),
+        ({"vmid": 99}, "vmid"),
+        ({"node": "../pve1"}, "node"),
+        ({"node": ".."}, "node"),
+        ({"pool": "a b"}, "pool"),
+        ({"tags": ["Upper"]}, "tags"),
+        ({"tags": ["a;b"]}, "tags"),
+        ({"tags": ["fediversity-machine-other"]}, "tags"),
+        ({"description": "x" * 8193}, "description"),
+        ({"disk": {**DISK, "size": 0}}, "disk, size"),
+        ({"disk": {**DISK, "import_from": "/etc/shadow"}}, "disk, import_from"),
+        ({"disk": {**DISK, "storage": "local,format=raw"}}, "disk, storage"),
+        ({"networks": [{"bridge": "vmbr0"}, {"bridge": "vmbr0,mac=x"}]}, r"networks\[1\], bridge"),
+        ({"networks": [{"bridge": "vmbr0", "tag": 4095}]}, r"networks\[0\], tag"),
+        ({"networks": [{"bridge": "vmbr0", "model": "ne9000"}]}, r"networks\[0\], model"),
+        ({"networks": [{"bridge": "vmbr0", "mac": "01:24:11:00:00:00"}]}, r"networks\[0\], mac"),
+        ({"cloud_init": {"user": "a b"}}, "cloud_init, user"),
+        ({"cloud_init": {"ssh_keys": ["ssh-ed25519 AAAA\nssh-rsa BBBB"]}}, "cloud_init, ssh_keys"),
+        ({"cloud_init": {"ssh_keys": ["# none"]}}, "cloud_init, ssh_keys"),
+        ({"cloud_init": {"addresses": ["10.0.0.5"]}}, "cloud_init, addresses"),
+        ({"cloud_init": {"addresses": ["10.0.0.5/33"]}}, "cloud_init, addresses"),
+        ({"cloud_init": {"addresses": ["10.0.0.5/24", "dhcp"]}}, "cloud_init, addresses"),
+        ({"cloud_init": {"addresses": ["dhcp"], "gateway": "10.0.0.1"}}, "cloud_init, gateway"),
+        ({"cloud_init": {"gateway": "10.0.0.1"}}, "cloud_init, gateway"),
+        ({"cloud_init": {"addresses": ["10.0.0.5/24"], "gateway": "10.0.1.1"}}, "cloud_init, gateway"),
+        ({"cloud_init": {"addresses": ["10.0.0.5/24"], "gateway6": "fd00::1"}}, "cloud_init, gateway6"),
+        ({"cloud_init": {"nameservers": ["dns.example.org"]}}, "cloud_init, nameservers"),
+        ({"cloud_init": {"search_domains": ["a b"]}}, "cloud_init, search_domains"),
+    ],
+)
+def test_a_bad_value_is_refused_with_machine_and_field(fields: dict[str, Any], place: str) -> None:
+    import re
+
+    assert re.search(f"^VM web, {place}: ", refused(**fields))
+
+
+def test_good_values_are_typed() -> None:
+    vm = desired_machine(
+        {
+            "name": "web",
+            "disk": {**DISK, "size": 20},
+            "networks": [{"bridge": "vmbr0", "mac": "bc:24:11:00:00:01"}],
+            "cloud_init": {
+                "addresses": ["fd00:0:0::5/64", "10.0.0.5/24"],
+                "gateway": "10.0.0.1",
+                "gateway6": "fd00::1",
+            },
+            "tags": ["op1"],
+            "description": "{{ 7*7 }} '' ${x} \n\n",
+        }
+    )
+    assert vm.disk is not None
+    assert vm.disk.size == 20 * GIB
+    assert vm.networks is not None
+    assert vm.networks[0].mac == "BC:24:11:00:00:01"
+    assert vm.cloud_init.ip == IpConfig("10.0.0.5/24", "10.0.0.1", "fd00::5/64", "fd00::1")
+    assert vm.tags == {"op1", "fediversity", "fediversity-machine-web"}
+    assert vm.description == "{{ 7*7 }} '' ${x} "
+
+
+def test_one_bad_item_does_not_spoil_the_others() -> None:
+    bad, good = desired_machines([{"name": "Bad One"}, {"name": "good", "cores": 2}])
+    assert (bad.name, type(bad.problem)) == ("Bad One", InvalidInput)
+    assert (good.problem, good.cores) == (None, 2)
+
+
+@pytest.mark.parametrize(
+    "items", [[{"name": "a"}, {"name": "a"}], [{"name": "a", "vmid": 100}, {"name": "b", "vmid": 100}]]
+)
+def test_an_ambiguous_list_is_refused_as_a_whole(items: list[dict[str, Any]]) -> None:
+    with pytest.raises(InvalidInput, match="more than once"):
+        desired_machines(items)

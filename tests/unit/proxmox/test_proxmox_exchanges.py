@@ -1,0 +1,555 @@
+# Copyright: (c) 2026, Fediversity hosting contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The exact requests of the provider, played against answers of the real server; one surplus or missing one fails."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.client import LostAnswer
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.desired import desired_machines
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.provider import VirtualMachines
+from ansible_collections.fediversity.hosting.plugins.module_utils.reconcile import reconcile
+from proxmox_script import Exchange, Script, done, failed, task_path, upid
+
+RIGHTS = {"/": {"VM.Audit": 1, "Pool.Audit": 1}}
+TAGS = "fediversity;fediversity-machine-web"
+ROW = {"id": "qemu/100", "type": "qemu", "vmid": 100, "node": "pve1", "tags": TAGS, "status": "running", "name": "web"}
+NEW_ROW = {**ROW, "status": "unknown"}
+FOREIGN = {"id": "qemu/9000", "type": "qemu", "vmid": 9000, "node": "pve1", "tags": "template", "status": "stopped"}
+STORED = {
+    "name": "web",
+    "cores": 1,
+    "memory": "512",
+    "tags": TAGS,
+    "scsi0": "local:100/vm-100-disk-0.qcow2,discard=on,size=1600M",
+    "net0": "virtio=BC:24:11:B3:51:9A,bridge=vmbr0",
+    "digest": "45e626060c775ca5aa517542a3da68c07e2d07d7",
+}
+DISK = {"storage": "local", "import_from": "local:import/base.qcow2"}
+CUT = LostAnswer("the connection broke")
+
+
+def resources(*rows: dict[str, Any]) -> Exchange:
+    return Exchange("GET", "/cluster/resources", [*rows, FOREIGN], {"type": "vm"})
+
+
+def rights(granted: dict[str, Any] | None = None) -> Exchange:
+    return Exchange("GET", "/access/permissions", RIGHTS if granted is None else granted, {})
+
+
+def pending(stored: dict[str, Any], vmid: int = 100) -> Exchange:
+    rows = [{"key": key, "value": value} for key, value in stored.items()]
+    return Exchange("GET", f"/nodes/pve1/qemu/{vmid}/pending", rows, {})
+
+
+def status(value: str, vmid: int = 100) -> Exchange:
+    return Exchange("GET", f"/nodes/pve1/qemu/{vmid}/status/current", {"status": value}, {})
+
+
+def nextid(vmid: int = 100) -> Exchange:
+    # the server answers with text
+    return Exchange("GET", "/cluster/nextid", str(vmid), {})
+
+
+def post(answer: Any, **params: str) -> Exchange:
+    return Exchange("POST", "/nodes/pve1/qemu", answer, params or None)
+
+
+def starts(vmid: int = 100, *rows: dict[str, Any]) -> Exchange:
+    params = {"vmid": str(vmid), "source": "all", "typefilter": "qmstart"}
+    return Exchange(
+        "GET", "/nodes/pve1/tasks", [{"upid": upid("qmstart", vmid), "starttime": 0x6B00CD14}, *rows], params
+    )
+
+
+def creations(vmid: int, *upids: str) -> Exchange:
+    params = {"vmid": str(vmid), "source": "active", "typefilter": "qmcreate"}
+    return Exchange("GET", "/nodes/pve1/tasks", [{"upid": one} for one in upids], params)
+
+
+def act(kind: str, method: str, path: str, **params: str) -> list[Exchange]:
+    """A request that starts a task, and the look at the task's end."""
+    return [Exchange(method, f"/nodes/pve1/qemu/100{path}", upid(kind), params), done(kind)]
+
+
+def play(exchanges: list[Exchange], *items: dict[str, Any], check: bool = False) -> dict[str, Any]:
+    script = Script(list(exchanges))
+    result = reconcile(VirtualMachines(script.client(), 600), desired_machines(items), check=check)
+    script.finished()
+    return result
+
+
+def predicted(exchanges: list[Exchange], *items: dict[str, Any]) -> dict[str, Any]:
+    """Play in check mode with the requests of the first reading; then for real. Both must say the same."""
+    reading: list[Exchange] = []
+    for exchange in exchanges:
+        if exchange.method != "GET" or exchange.path == "/cluster/nextid":
+            break
+        reading.append(exchange)
+    check, run = play(reading, *items, check=True), play(exchanges, *items)
+    assert check["diff"] == run["diff"]
+    assert check["changed"] == run["changed"]
+    told = ("name", "action", "changed")
+    assert [[item[key] for key in told] for item in check["results"]] == [
+        [item[key] for key in told] for item in run["results"]
+    ]
+    return run
+
+
+WEB = {"name": "web", "node": "pve1", "cores": 1, "memory": 512, "disk": DISK, "networks": [{"bridge": "vmbr0"}]}
+
+
+def test_creation_is_one_request_that_says_everything() -> None:
+    exchanges = [
+        resources(),
+        rights(),
+        nextid(),
+        post(
+            upid("qmcreate"),
+            vmid="100",
+            name="web",
+            cores="1",
+            memory="512",
+            tags=TAGS,
+            ostype="l26",
+            scsihw="virtio-scsi-single",
+            scsi0="local:0,import-from=local:import/base.qcow2,discard=on",
+            ide2="local:cloudinit",
+            boot="order=scsi0",
+            serial0="socket",
+            ciupgrade="0",
+            net0="virtio,bridge=vmbr0",
+            ciuser="ops",
+            sshkeys="ssh-ed25519%20AAAA%2B%20ops%40lab",
+            ipconfig0="ip=10.98.0.90/24,gw=10.98.0.1",
+            nameserver="10.98.0.1",
+            searchdomain="lab.test",
+            agent="enabled=1",
+            onboot="1",
+            pool="op1",
+            description="managed",
+            start="1",
+        ),
+        done("qmcreate"),
+        starts(100, {"upid": upid("qmstart", 1), "starttime": 1}),
+        done("qmstart"),
+        resources({**NEW_ROW, "pool": "op1"}),
+        status("running"),
+        pending(
+            {
+                **STORED,
+                "ciuser": "ops",
+                "sshkeys": "ssh-ed25519%20AAAA%2B%20ops%40lab",
+                "ipconfig0": "gw=10.98.0.1,ip=10.98.0.90/24",
+                "nameserver": "10.98.0.1",
+                "searchdomain": "lab.test",
+                "agent": "enabled=1",
+                "onboot": 1,
+                "description": "managed",
+            }
+        ),
+    ]
+    cloud_init = {
+        "user": "ops",
+        "ssh_keys": ["ssh-ed25519 AAAA+ ops@lab"],
+        "addresses": ["10.98.0.90/24"],
+        "gateway": "10.98.0.1",
+        "nameservers": ["10.98.0.1"],
+        "search_domains": ["lab.test"],
+    }
+    item = {**WEB, "cloud_init": cloud_init, "agent": True, "onboot": True, "pool": "op1", "description": "managed"}
+    result = predicted(exchanges, item)
+    assert result["results"] == [
+        {
+            "name": "web",
+            "action": "create",
+            "changed": True,
+            "failed": False,
+            "msg": "",
+            "vmid": 100,
+            "node": "pve1",
+            "address": "10.98.0.90",
+            "status": "started",
+            "pending": [],
+            "reboot_required": False,
+        }
+    ]
+
+
+def test_a_disk_larger_than_the_image_grows_before_the_first_start() -> None:
+    exchanges = [
+        resources(),
+        rights(),
+        nextid(),
+        post(upid("qmcreate")),
+        done("qmcreate"),
+        *act("resize", "PUT", "/resize", disk="scsi0", size="20G"),
+        *act("qmstart", "POST", "/status/start"),
+        resources(NEW_ROW),
+        status("running"),
+        pending({**STORED, "scsi0": "local:100/vm-100-disk-0.qcow2,size=20G"}),
+    ]
+    assert predicted(exchanges, {**WEB, "disk": {**DISK, "size": 20}})["changed"]
+
+
+def test_a_missing_machine_that_shall_be_stopped_is_created_and_not_started() -> None:
+    exchanges = [
+        resources(),
+        rights(),
+        nextid(),
+        post(upid("qmcreate")),
+        done("qmcreate"),
+        resources(NEW_ROW),
+        status("stopped"),
+        pending(STORED),
+    ]
+    assert predicted(exchanges, {**WEB, "power": "stopped"})["results"][0]["status"] == "stopped"
+
+
+def test_nothing_to_do_takes_two_requests() -> None:
+    result = play([resources(ROW), pending(STORED)], WEB)
+    assert (result["changed"], result["results"][0]["action"]) == (False, "unchanged")
+
+
+def test_an_update_sends_what_differs_and_the_digest() -> None:
+    exchanges = [
+        resources(ROW),
+        pending({**STORED, "nameserver": "10.0.0.1"}),
+        Exchange(
+            "PUT",
+            "/nodes/pve1/qemu/100/config",
+            None,
+            {"memory": "1024", "delete": "nameserver", "digest": STORED["digest"]},
+        ),
+        resources(ROW),
+        Exchange(
+            "GET",
+            "/nodes/pve1/qemu/100/pending",
+            [
+                *({"key": key, "value": value} for key, value in STORED.items() if key != "memory"),
+                {"key": "memory", "value": "512", "pending": "1024"},
+            ],
+        ),
+    ]
+    result = predicted(exchanges, {**WEB, "memory": 1024, "cloud_init": {"nameservers": []}})
+    assert result["diff"] == {
+        "before": {"web": {"memory": 512, "nameservers": ["10.0.0.1"]}},
+        "after": {"web": {"memory": 1024, "nameservers": []}},
+    }
+    outputs = result["results"][0]
+    assert (outputs["pending"], outputs["reboot_required"], outputs["status"]) == (["memory"], True, "started")
+
+
+def test_a_network_changes_by_a_task_and_keeps_its_address() -> None:
+    exchanges = [
+        resources(ROW),
+        pending(STORED),
+        *act(
+            "qmconfig",
+            "POST",
+            "/config",
+            net0="virtio=BC:24:11:B3:51:9A,bridge=vmbr1,tag=7",
+            digest=STORED["digest"],
+        ),
+        resources(ROW),
+        pending({**STORED, "net0": "virtio=BC:24:11:B3:51:9A,bridge=vmbr1,tag=7"}),
+    ]
+    assert predicted(exchanges, {**WEB, "networks": [{"bridge": "vmbr1", "tag": 7}]})["changed"]
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        [
+            done(
+                "qmconfig",
+                exit_status="Parameter verification failed.  (400) net0: hotplug problem - still busy in guest?",
+            ),
+            Exchange("GET", f"{task_path('qmconfig')}/log", [{"n": 1, "t": "TASK ERROR: x"}]),
+        ],
+        [],
+    ],
+)
+def test_a_failed_hot_plug_is_no_failure_but_pending(end: list[Exchange]) -> None:
+    text = {"memory": "hotplug problem - 400 parameter verification failed"}
+    items: dict[str, Any] = {**WEB, "networks": [{"bridge": "vmbr1"}]} if end else {**WEB, "memory": 1024}
+    change = (
+        [Exchange("POST", "/nodes/pve1/qemu/100/config", upid("qmconfig")), *end]
+        if end
+        else [Exchange("PUT", "/nodes/pve1/qemu/100/config", failed("Parameter verification failed.", 400, text))]
+    )
+    key, value = ("net0", "virtio=BC:24:11:B3:51:9A,bridge=vmbr1") if end else ("memory", "1024")
+    waiting = [
+        {"key": name, "value": stored, **({"pending": value} if name == key else {})} for name, stored in STORED.items()
+    ]
+    after = [resources(ROW), Exchange("GET", "/nodes/pve1/qemu/100/pending", waiting)]
+    result = play([resources(ROW), pending(STORED), *change, *after], items)
+    assert (result["failed"], result["results"][0]["pending"]) == (False, [key])
+
+
+def test_a_shutdown_becomes_a_stop_by_itself() -> None:
+    exchanges = [
+        resources(ROW),
+        status("running"),
+        pending(STORED),
+        *act("qmshutdown", "POST", "/status/shutdown", timeout="60", forceStop="1"),
+        resources(ROW),
+        status("stopped"),
+        pending(STORED),
+    ]
+    assert predicted(exchanges, {**WEB, "power": "stopped"})["results"][0]["status"] == "stopped"
+
+
+def test_a_late_status_is_no_change() -> None:
+    result = play([resources({**ROW, "status": "stopped"}), status("running"), pending(STORED)], WEB)
+    assert result["changed"] is False
+
+
+def test_somebody_else_started_it_first() -> None:
+    text = "VM 100 already running"
+    exchanges = [
+        resources({**ROW, "status": "stopped"}),
+        status("stopped"),
+        pending(STORED),
+        Exchange("POST", "/nodes/pve1/qemu/100/status/start", upid("qmstart")),
+        done("qmstart", exit_status=text),
+        Exchange("GET", f"{task_path('qmstart')}/log", [{"n": 1, "t": f"TASK ERROR: {text}"}]),
+        resources(ROW),
+        pending(STORED),
+    ]
+    assert play(exchanges, WEB)["failed"] is False
+
+
+def test_deletion_takes_disks_and_jobs_along() -> None:
+    exchanges = [
+        resources(ROW),
+        *act("qmstop", "POST", "/status/stop"),
+        *act("qmdestroy", "DELETE", "", **{"purge": "1", "destroy-unreferenced-disks": "1"}),
+        resources(),
+        rights(),
+    ]
+    result = predicted(exchanges, {"name": "web", "state": "absent"})
+    assert result["results"] == [{"name": "web", "action": "delete", "changed": True, "failed": False, "msg": ""}]
+    assert play([resources(), rights()], {"name": "web", "state": "absent"})["changed"] is False
+
+
+def test_the_pool_is_changed_only_when_it_can_be_seen() -> None:
+    item = {**WEB, "pool": "op1"}
+    move = Exchange("PUT", "/pools", None, {"poolid": "op1", "vms": "100", "allow-move": "1"})
+    moved = [resources(ROW), rights(), pending(STORED), move, resources({**ROW, "pool": "op1"}), pending(STORED)]
+    assert predicted(moved, item)["changed"]
+    blind = {"/pool/op1": {"VM.Audit": 1}}
+    assert play([resources(ROW), rights(blind), pending(STORED)], item)["changed"] is False
+
+
+# refusals: nothing is written
+
+
+def refusal(exchanges: list[Exchange], item: dict[str, Any]) -> str:
+    result = play(exchanges, item)
+    assert (result["failed"], result["changed"], result["results"][0]["action"]) == (True, False, "refused")
+    return str(result["results"][0]["msg"])
+
+
+@pytest.mark.parametrize(
+    "row", [{**FOREIGN, "vmid": 200}, {**ROW, "vmid": 200, "tags": ""}, {"type": "lxc", "vmid": 200}]
+)
+def test_a_vmid_of_somebody_else_is_refused(row: dict[str, Any]) -> None:
+    message = refusal([resources(row)], {**WEB, "vmid": 200})
+    assert message.startswith("VM web, vmid: VMID 200 belongs to a guest")
+    assert "not ours" in message
+
+
+def test_a_vmid_cannot_change() -> None:
+    assert "VM web, vmid: the machine is VM 100" in refusal([resources(ROW)], {**WEB, "vmid": 200})
+
+
+def test_the_same_name_without_our_tag_is_not_ours() -> None:
+    namesake = {**ROW, "tags": "fediversity"}
+    result = play([resources(namesake), rights()], WEB, check=True)
+    assert result["results"][0]["action"] == "create"
+
+
+def test_two_vms_with_the_tag_are_refused() -> None:
+    message = refusal([resources(ROW, {**ROW, "vmid": 105})], WEB)
+    assert message == (
+        "VM web: the VMs 100, 105 all carry the tag fediversity-machine-web. "
+        "Remove the tag from those that are not this machine"
+    )
+
+
+def test_a_template_is_never_taken_for_a_machine() -> None:
+    assert "guest 100, which is a template" in refusal([resources({**ROW, "template": 1})], WEB)
+
+
+@pytest.mark.parametrize("granted", [{}, {"/pool/other": {"VM.Audit": 1}}, {"/": {"VM.Allocate": 1}}])
+@pytest.mark.parametrize("state", ["present", "absent"])
+def test_a_token_that_sees_nothing_neither_creates_nor_reports_absence(granted: dict[str, Any], state: str) -> None:
+    message = refusal(
+        [Exchange("GET", "/cluster/resources", []), rights(granted)], {**WEB, "state": state, "pool": "op1"}
+    )
+    assert "fediversity@pve!lab lacks VM.Audit" in message
+
+
+@pytest.mark.parametrize("path", ["/vms", "/pool", "/pool/op1", "/pool/op1/sub", "/"])
+def test_a_right_on_the_way_to_the_pool_is_enough(path: str) -> None:
+    result = play([resources(), rights({path: {"VM.Audit": 1}})], {**WEB, "pool": "op1/sub"}, check=True)
+    assert result["failed"] is False
+
+
+def test_one_bad_machine_does_not_stop_the_others() -> None:
+    offline = {**ROW, "vmid": 105, "node": "pve2", "tags": "fediversity;fediversity-machine-gone"}
+    away = Exchange("GET", "/nodes/pve2/qemu/105/pending", failed("No route to host", 595))
+    exchanges = [resources(ROW, offline), pending(STORED), *[away] * 5]
+    result = play(exchanges, WEB, {"name": "gone"}, {"name": "Bad name"})
+    assert [(item["name"], item["action"]) for item in result["results"]] == [
+        ("Bad name", "refused"),
+        ("gone", "refused"),
+        ("web", "unchanged"),
+    ]
+    assert "595 No route to host" in result["results"][1]["msg"]
+
+
+# faults
+
+
+def test_the_loser_of_a_vmid_takes_the_next() -> None:
+    taken = failed("unable to create VM 100 - VM 100 already exists on node 'pve1'")
+    exchanges = [
+        resources(),
+        rights(),
+        nextid(100),
+        post(taken),
+        nextid(101),
+        post(upid("qmcreate", 101)),
+        done("qmcreate", 101),
+        starts(101),
+        done("qmstart", 101),
+        resources({**NEW_ROW, "vmid": 101}),
+        status("running", 101),
+        pending(STORED, 101),
+    ]
+    assert play(exchanges, WEB)["results"][0]["vmid"] == 101
+
+
+def test_a_wanted_vmid_that_is_taken_invisibly_is_an_error() -> None:
+    text = "unable to create VM 200 - VM 200 already exists on node 'pve2'"
+    result = play([resources(), rights(), post(failed(text)), resources()], {**WEB, "vmid": 200})
+    assert text in result["results"][0]["msg"]
+
+
+NEW = {"id": "qemu/100", "type": "qemu", "vmid": 100, "node": "pve1", "status": "unknown", "lock": "create"}
+
+
+@pytest.mark.parametrize("fault", [CUT, failed("Connection timed out", 596)])
+def test_a_creation_whose_answer_is_lost_is_found_again(fault: Any) -> None:
+    exchanges = [
+        resources(),
+        rights(),
+        nextid(),
+        post(fault),
+        # while the task runs, the VM has a lock and no tags
+        resources(NEW),
+        creations(100, upid("qmcreate")),
+        done("qmcreate"),
+        resources(NEW_ROW),
+        status("stopped"),
+        pending(STORED),
+        *act("qmstart", "POST", "/status/start"),
+        resources(NEW_ROW),
+        status("running"),
+        pending(STORED),
+    ]
+    result = play(exchanges, WEB)
+    assert (result["failed"], result["results"][0]["action"]) == (False, "create")
+
+
+def test_a_lost_creation_that_never_arrived_is_sent_again_with_its_id() -> None:
+    exchanges = [
+        resources(),
+        rights(),
+        nextid(100),
+        post(CUT),
+        resources(),
+        # no new id: if the first request is only late, one of the two loses
+        post(upid("qmcreate")),
+        done("qmcreate"),
+        starts(),
+        done("qmstart"),
+        resources(NEW_ROW),
+        status("running"),
+        pending(STORED),
+    ]
+    assert play(exchanges, WEB)["failed"] is False
+
+
+def test_a_lost_creation_that_arrives_late_is_found() -> None:
+    exchanges = [
+        resources(),
+        rights(),
+        nextid(100),
+        post(CUT),
+        resources(),
+        post(failed("unable to create VM 100 - VM 100 already exists on node 'pve1'")),
+        resources(NEW),
+        creations(100, upid("qmcreate")),
+        done("qmcreate"),
+        resources(NEW_ROW),
+        status("running"),
+        pending(STORED),
+        resources(NEW_ROW),
+        status("running"),
+        pending(STORED),
+    ]
+    assert play(exchanges, WEB)["results"][0]["vmid"] == 100
+
+
+def test_a_creation_left_by_a_killed_run_is_waited_for() -> None:
+    exchanges = [
+        resources(NEW),
+        creations(100, upid("qmcreate")),
+        done("qmcreate"),
+        resources(NEW_ROW),
+        status("running"),
+        pending(STORED),
+    ]
+    assert play(exchanges, WEB)["results"][0]["action"] == "unchanged"
+
+
+def test_a_lock_whose_task_is_gone_stops_nobody() -> None:
+    result = play([resources(NEW), creations(100), rights()], WEB, check=True)
+    assert result["results"][0]["action"] == "create"
+
+
+def test_a_configuration_changed_by_somebody_else_is_read_again() -> None:
+    path = "/nodes/pve1/qemu/100/config"
+    exchanges = [
+        resources(ROW),
+        pending(STORED),
+        Exchange("PUT", path, failed("checksum mismatch (file change by other user?)")),
+        resources(ROW),
+        pending({**STORED, "digest": "b" * 40}),
+        Exchange("PUT", path, None, {"memory": "1024", "digest": "b" * 40}),
+        resources(ROW),
+        pending({**STORED, "memory": "1024"}),
+    ]
+    assert play(exchanges, {**WEB, "memory": 1024})["failed"] is False
+
+
+def test_unchanged_machines_are_not_read_back() -> None:
+    other = {**ROW, "vmid": 101, "tags": "fediversity;fediversity-machine-other"}
+    stored_other = {**STORED, "name": "other", "tags": other["tags"]}
+    exchanges = [
+        resources(ROW, other),
+        pending(STORED),
+        pending(stored_other, 101),
+        Exchange("PUT", "/nodes/pve1/qemu/100/config", None),
+        resources(ROW, other),
+        pending({**STORED, "memory": "1024"}),
+    ]
+    result = play(exchanges, {**WEB, "memory": 1024}, {"name": "other"})
+    assert [item["action"] for item in result["results"]] == ["unchanged", "update"]
