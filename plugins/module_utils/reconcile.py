@@ -147,9 +147,14 @@ def reconcile(
     pending = plan.pending()
     applied = {} if check else _apply(provider, pending)
     if applied:
-        actual = provider.read(desired)
-        plan_after = provider.plan(desired, actual)
-        applied = {name: _verified(done, plan_after) for name, done in applied.items()}
+        try:
+            actual = provider.read(desired)
+            plan_after = provider.plan(desired, actual)
+        except HostingError as error:
+            # what was done must not be lost from the result only because it cannot be verified
+            applied = {name: done if done.error else Applied(done.change, error) for name, done in applied.items()}
+        else:
+            applied = {name: _verified(done, plan_after) for name, done in applied.items()}
 
     results = [_refused(refusal) for refusal in plan.refusals]
     for change in plan.changes:

@@ -55,7 +55,7 @@ def story(lab: Lab) -> None:
     first = succeed(lab.site(), "site.yml")
 
     heading("Every deployment, fetched by its name")
-    succeed(lab.execute("python", "-m", "lab.pages"), "fetching the pages")
+    succeed(lab.execute("python", "tests/lab/pages.py"), "fetching the pages")
 
     heading("ansible-playbook site.yml again: nothing changes")
     second = succeed(lab.site(), "the second site.yml")
@@ -72,13 +72,13 @@ def story(lab: Lab) -> None:
     after = {page["url"]: page["content"] for page in lab.pages()}
     expect(after == before, "a page differs from before the broken deployment")
     print(f"\nexit code {broken.code}; rolled back; every URL answers with the content it had before:")
-    succeed(lab.execute("python", "-m", "lab.pages"), "fetching the pages")
+    succeed(lab.execute("python", "tests/lab/pages.py"), "fetching the pages")
 
     heading("Fix the address, keep the new title")
     succeed(lab.import_operators(retitled), "the import")
     succeed(lab.site(), "site.yml after the fix")
-    succeed(lab.execute("python", "-m", "lab.pages"), "fetching the pages")
-    titles = [page["content"]["settings"]["title"] for page in lab.pages()]
+    succeed(lab.execute("python", "tests/lab/pages.py"), "fetching the pages")
+    titles = [page["content"]["instance"]["settings"]["title"] for page in lab.pages()]
     expect("A new title" in titles, "the new title is not served")
 
 

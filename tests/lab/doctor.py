@@ -78,7 +78,7 @@ def require_possible(state: State) -> None:
 
 
 def _permission() -> Check:
-    possible = os.geteuid() == 0 and _works(NAMESPACES | kernel.NEWUSER)
+    possible = os.geteuid() == 0 and _works(NAMESPACES) and _works(kernel.NEWUSER)
     error = no_permission()
     return Check("permission", possible, "root, can make namespaces" if possible else error.what, error.hint)
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Fetch every enabled deployment's page by name; to be run inside the lab: ``./lab exec -- python -m lab.pages``.
+"""Fetch every enabled deployment's page by name; to be run inside the lab: ``./lab exec -- python tests/lab/pages.py``.
 
 The lab's stand-in of an application answers ``?format=json`` with what it was given and what it could prove with it.
 """
@@ -16,12 +16,16 @@ import sys
 import urllib.error
 import urllib.request
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+
+from tabulate import tabulate
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "collections"))
 
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.fleet.report import Row, rows
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.database import connect
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.queries import load_fleet
-from tabulate import tabulate
 
 TIMEOUT = 10  # seconds
 
@@ -64,14 +68,14 @@ def main() -> int:
 
 def _shown(page: Page) -> dict[str, Any]:
     """The columns that a person wants to see."""
-    content = page.content
+    instance, database = page.content.get("instance", {}), page.content.get("database", {})
     return {
         "URL": page.url,
         "HTTP": page.status or page.error,
-        "title": content.get("settings", {}).get("title", ""),
-        "database login": content.get("database", {}).get("login", ""),
-        "key id": content.get("objectStorage", {}).get("accessKeyId", ""),
-        "system": str(content.get("system", ""))[11:19],
+        "title": instance.get("settings", {}).get("title", ""),
+        "logged in to its database as": database.get("user", "") if database.get("ok") else database.get("error", ""),
+        "key id": page.content.get("storage", {}).get("accessKeyId", ""),
+        "system": str(page.content.get("system", ""))[11:19],
     }
 
 

@@ -98,7 +98,7 @@ class Lab:
 
     def pages(self) -> list[dict[str, Any]]:
         """What every enabled deployment's URL answers, fetched by name inside the lab."""
-        quiet = Lab(self.state).execute("python", "-m", "lab.pages", "--json")
+        quiet = Lab(self.state).execute("python", "tests/lab/pages.py", "--json")
         return list(json.loads(quiet.output))
 
 

@@ -77,6 +77,8 @@ class Server:
                 )
                 signing = message.tsig_ctx
                 if inbound.process_message(message):
+                    # the signature of the last message covers those before it
+                    self._require_signature(message)
                     break
         return [dns.rrset.from_rdata_list(name, found.ttl, list(found)) for name, found in content.iterate_rdatasets()]
 
@@ -104,7 +106,14 @@ class Server:
         with self._translated(zone):
             if self.key is not None:
                 message.use_tsig(self.key)
-            return dns.query.tcp(message, self.address, timeout=TIMEOUT_SECONDS, port=self.port)
+            response = dns.query.tcp(message, self.address, timeout=TIMEOUT_SECONDS, port=self.port)
+            self._require_signature(response)
+            return response
+
+    def _require_signature(self, response: dns.message.Message) -> None:
+        """Refuse an unsigned answer to a signed message, as newer dnspython does by itself (RFC 8945 section 5.3)."""
+        if self.key is not None and not response.had_tsig:
+            raise dns.exception.FormError(f"unsigned, {_rcode(response.rcode())}")
 
     def _where(self, zone: dns.name.Name) -> str:
         return f"zone {zone.to_text(omit_final_dot=True)} on {self.address}:{self.port}"

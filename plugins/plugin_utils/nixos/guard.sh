@@ -404,6 +404,7 @@ verb_confirm() {
     fresh=no
     nap
   done
+  if terminal && lock -w 5; then unlock; fi # whoever ended it has let go of everything now
   report
 }
 

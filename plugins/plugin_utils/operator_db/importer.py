@@ -150,19 +150,23 @@ def _allocate(items: list[Item], wanted: Rows, before: Rows) -> list[Problem]:
             row["address"] = stored["address"]
         else:
             unresolved.append(item)
+    names = {machines[item.name]["environment"] for item in unresolved}
+    places = {name: environment_of(name, environments[name]) for name in names}
+    taken = {name: set(reserved(environment)) for name, environment in places.items()}
+    for row in machines.values():
+        if row["address"] and row["environment"] in taken:
+            taken[row["environment"]].add(ip_address(row["address"]))
     problems = []
     for item in unresolved:
         row = machines[item.name]
-        environment = environment_of(row["environment"], environments[row["environment"]])
-        neighbours = [other for other in machines.values() if other["environment"] == row["environment"]]
-        taken = reserved(environment) | {ip_address(other["address"]) for other in neighbours if other["address"]}
-        pool = environment.network.pool
-        address = parse_pool(pool).lowest_free(taken) if pool else None
+        name, pool = row["environment"], places[row["environment"]].network.pool
+        address = parse_pool(pool).lowest_free(taken[name]) if pool else None
         if address is None:
-            lack = f"the pool {pool} of {environment.name!r} has no free address" if pool else "there is no pool"
+            lack = f"the pool {pool} of {name!r} has no free address" if pool else f"{name!r} has no pool"
             problems.append(Problem(item.path, f"{lack}; give the machine an address or enlarge the pool"))
         else:
             row["address"] = str(address)
+            taken[name].add(address)
     return problems
 
 

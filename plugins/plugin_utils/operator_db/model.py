@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import ip_network
 from typing import Any
 
@@ -148,7 +149,14 @@ class Fleet:
 
     def instances_on(self, machine: str) -> tuple[Instance, ...]:
         """The instances of one machine in any state, by id."""
-        return tuple(instance for instance in self.instances.values() if instance.machine == machine)
+        return tuple(self._instances_by_machine.get(machine, ()))
+
+    @cached_property
+    def _instances_by_machine(self) -> Mapping[str, list[Instance]]:
+        found: dict[str, list[Instance]] = {}
+        for instance in self.instances.values():
+            found.setdefault(instance.machine, []).append(instance)
+        return found
 
 
 def deployment_id(operator: str, deployment: str) -> str:

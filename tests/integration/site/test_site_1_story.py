@@ -48,13 +48,16 @@ def test_the_input_is_what_it_claims_to_be() -> None:
 
 def test_one_run_serves_every_deployment_with_its_own_content(converged: Any) -> None:
     pages = converged.estate.pages()
-    assert {url: page["content"]["settings"].get("title", "") for url, page in pages.items()} == titles(operators())
+    assert {url: page["content"]["instance"]["settings"].get("title", "") for url, page in pages.items()} == titles(
+        operators()
+    )
     for page in pages.values():
         assert page["status"] == 200
         content = page["content"]
-        assert content["database"]["login"] == "ok"
-        assert content["database"]["user"] == content["id"]
-        assert content["objectStorage"]["accessKeyId"].startswith("GK")
+        assert content["standIn"]
+        assert content["database"]["ok"]
+        assert content["database"]["user"] == content["instance"]["id"]
+        assert content["storage"]["accessKeyId"].startswith("GK")
         assert content["system"].startswith("/nix/store/")
     assert all(host["failed"] == 0 and host["unreachable"] == 0 for host in converged.first.recap.values())
 
@@ -96,8 +99,10 @@ def test_the_hostile_name_is_plain_data_in_the_inventory(converged: Any) -> None
 
 def test_the_hostile_name_is_plain_data_on_the_machine(converged: Any) -> None:
     hostile = hostile_operator(operators())
-    (page,) = [page for page in converged.estate.pages().values() if page["content"]["operator"] == hostile["name"]]
-    assert page["content"]["operatorDisplayName"] == hostile["display_name"]
+    (page,) = [
+        page for page in converged.estate.pages().values() if page["content"]["instance"]["operator"] == hostile["name"]
+    ]
+    assert page["content"]["instance"]["operatorDisplayName"] == hostile["display_name"]
     html = converged.estate.lab.execute("curl", "--silent", "--fail", page["url"])
     assert html.code == 0
     assert "<script" not in html.output
@@ -139,13 +144,13 @@ def test_a_deployment_that_cuts_its_network_comes_back_and_the_others_stay(conve
     estate.import_operators(retitled)
     fixed = estate.site()
     assert fixed.code == 0, fixed.output
-    assert estate.pages()[ALICE]["content"]["settings"]["title"] == "A new title"
+    assert estate.pages()[ALICE]["content"]["instance"]["settings"]["title"] == "A new title"
     assert estate.states()["alice/social"] == ("running", "")
 
     estate.import_operators()
     assert estate.site().code == 0
-    assert {url: page["content"]["settings"] for url, page in estate.pages().items()} == {
-        url: page["content"]["settings"] for url, page in before.items()
+    assert {url: page["content"]["instance"]["settings"] for url, page in estate.pages().items()} == {
+        url: page["content"]["instance"]["settings"] for url, page in before.items()
     }
 
 

@@ -25,7 +25,7 @@ Document = dict[str, Any]
 
 
 def title_of(estate: Any, url: str) -> str:
-    return str(estate.pages()[url]["content"]["settings"]["title"])
+    return str(estate.pages()[url]["content"]["instance"]["settings"]["title"])
 
 
 @pytest.fixture

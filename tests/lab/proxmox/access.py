@@ -62,8 +62,9 @@ async def login(call: Call) -> object:
     name = name if "@" in name else f"{name}@{call.params.get('realm', 'pam')}"
     user = cluster.users.get(name)
     renewal = cluster.tickets.get(password) == name
-    good = bool(user and user["password"]) and secrets.compare_digest(user["password"].encode(), password.encode())
-    if user is None or not user["enable"] or not (good or renewal):
+    stored = str(user["password"]) if user and user["enable"] else ""
+    good = bool(stored) and secrets.compare_digest(stored.encode(), password.encode())
+    if not stored or not (good or renewal):
         raise ApiError("authentication failure", status=401)
     ticket = f"PVE:{name}:{secrets.token_hex(4).upper()}::{secrets.token_urlsafe(48)}"
     cluster.tickets[ticket] = name

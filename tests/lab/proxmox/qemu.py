@@ -114,11 +114,12 @@ async def _create(call: Call, vm: VirtualMachine, params: dict[str, Any], task: 
     except ApiError as error:
         cluster.forget_vm(vm)
         raise ApiError(f"unable to create VM {vm.vmid} - {error.message}") from None
-    vm.config = {
+    made_up: dict[str, Option] = {
         "smbios1": f"uuid={uuid.uuid4()}",
         "vmgenid": str(uuid.UUID(bytes=secrets.token_bytes(16), version=4)),
         "meta": f"creation-qemu={CREATION},ctime={int(time.time())}",
-    } | made
+    }
+    vm.config = made_up | made
     if "boot" not in made:
         vm.config["boot"] = options.default_boot(vm.config)
     if pool := call.params.get("pool"):

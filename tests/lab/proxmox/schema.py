@@ -174,9 +174,8 @@ def _shown(value: object) -> str:
 
 def _problems(spec: Spec, value: object, name: str) -> Iterator[str]:
     """What is wrong with a value of the right type; the server tells the first."""
-    if isinstance(value, str) and spec.property_string:
-        if problem := parse_property_string(spec.property_string, value, name)[1]:
-            yield f"invalid format - {problem}\n"
+    if spec.property_string and (problem := parse_property_string(spec.property_string, str(value), name)[1]):
+        yield f"invalid format - {problem}\n"
     if spec.format and (text := CHECKS[spec.format](str(value))):
         yield f"invalid format - {text}"
     if isinstance(value, str):

@@ -16,7 +16,7 @@ from typing import Any
 from support.dns_server import SECRET, DnsServer
 
 MODULE = Path(__file__).parents[3] / "plugins" / "modules" / "dns_records.py"
-WITHOUT_LIBRARY = "import runpy, sys; sys.modules['dns'] = None; runpy.run_path(sys.argv.pop(), run_name='__main__')"
+WITHOUT_LIBRARY = "import runpy, sys; sys.modules['dns'] = None; runpy.run_path(sys.argv.pop(), {}, '__main__')"
 
 
 def start(arguments: dict[str, Any], *python: str, **environment: str) -> dict[str, Any]:

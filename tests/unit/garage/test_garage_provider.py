@@ -325,8 +325,11 @@ def test_a_connection_that_breaks_at_any_request_is_repaired_by_running_again(
 ) -> None:
     """The server has done what it was asked, and the answer is lost."""
     cluster.cut_after = request_number
-    with pytest.raises(Unreachable):
-        cluster.run(*WANTED)
+    if request_number < 2:  # cut while reading, before anything was written
+        with pytest.raises(Unreachable):
+            cluster.run(*WANTED)
+    else:
+        assert cluster.run(*WANTED)["failed"]
     cluster.cut_after = None
     again = cluster.run(*WANTED)
     assert not again["failed"], again["msg"]

@@ -6,9 +6,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import subprocess
 import time
 from dataclasses import dataclass
@@ -143,11 +141,7 @@ class Sandbox:
 
     def kill_units(self) -> None:
         for file in (self.root / "fake/units").glob("*.service"):
-            try:
-                os.killpg(int(file.read_text(encoding="utf-8")), signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            file.unlink(missing_ok=True)
+            subprocess.run(["systemctl", "stop", file.name], env=self.environment, check=True, timeout=60)
 
     def live_units(self) -> list[str]:
         """Units that still run, after a moment to end in, and armed timers."""

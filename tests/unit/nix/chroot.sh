@@ -13,7 +13,7 @@ for name in bin sbin lib lib64; do
 done
 mkdir -p "$root/usr/sbin" "$root/etc" "$root/run" "$root/boot" "$root/nix/store" "$root/nix/var/nix/profiles" \
     "$root/dev" "$root/tmp" "$root$store"
-for directory in /usr/bin /usr/lib /usr/lib64 /usr/share; do
+for directory in /usr/bin /usr/lib /usr/lib64 /usr/share /etc/alternatives; do
     [ ! -d "$directory" ] || { mkdir -p "$root$directory" && mount --rbind "$directory" "$root$directory"; }
 done
 mount --rbind /dev "$root/dev"

@@ -114,7 +114,8 @@ def test_boot_writes_entries_of_all_profiles_and_the_default_of_the_system_passe
         "cd /nix/var/nix/profiles; mkdir system-profiles; "
         f"ln -s {system} system-1-link; ln -s {other} system-profiles/candidate-3-link; "
         "mkdir -p /boot/loader/entries; echo stale > /boot/loader/entries/nixos-generation-9.conf; "
-        f"{system}/bin/switch-to-configuration boot || exit; cd /boot/loader; grep -r . | sort; readlink /run/current-system"
+        f"{system}/bin/switch-to-configuration boot || exit; "
+        "cd /boot/loader; grep -r . | sort; readlink /run/current-system"
     )
     assert done.stdout.splitlines() == [
         f"default:{system}",
@@ -128,8 +129,8 @@ def test_a_full_boot_partition_leaves_the_default(host: Host, build: Build, syst
     other = build(environment={"etc": {"x": {"text": "other"}}})
     done = host(
         f"{system}/bin/switch-to-configuration boot || exit 9; touch /boot/.full; "
-        f"{other}/bin/switch-to-configuration {action}; code=$?; cat /boot/loader/default; readlink /run/current-system; "
-        "exit $code"
+        f"{other}/bin/switch-to-configuration {action}; code=$?; cat /boot/loader/default; "
+        "readlink /run/current-system; exit $code"
     )
     assert (done.returncode, done.stdout) == (1, f"{system}\n")
     assert "No space left" in done.stderr

@@ -23,6 +23,11 @@ from cryptography.fernet import Fernet
 PLUGIN = "plugin: fediversity.hosting.operator_db\n"
 
 
+def said(text: str, output: str) -> bool:
+    """Whether *output* says *text*; older cores break lines anywhere."""
+    return "".join(text.split()) in "".join(output.split())
+
+
 def plain(value: Any) -> Any:
     """JSON of ansible-inventory without its marks of untrusted text."""
     if isinstance(value, dict):
@@ -192,16 +197,19 @@ def test_a_machine_with_the_name_of_a_group_is_refused(
         *("inventory", "-i", "hosts", "-i", str(source), "--list"), cwd=tmp_path, FEDIVERSITY_DATABASE_URL=sqlite_url
     )
     assert done.returncode != 0
-    assert "the machine 'vm-shared' has the name of a group. Rename it in operators.yml and import that" in done.stderr
+    assert said(
+        "the machine 'vm-shared' has the name of a group. Rename it in operators.yml and import that", done.stderr
+    )
 
 
 def test_a_database_that_is_not_there_is_named(source: Path, sqlite_url: str) -> None:
     done = ansible("inventory", "-i", str(source), "--list", cwd=source.parent, FEDIVERSITY_DATABASE_URL=sqlite_url)
     assert done.returncode != 0
-    assert (
+    assert said(
         f"{sqlite_url}: the operator database does not exist. "
-        "Import operators.yml first (module fediversity.hosting.operator_db_import)"
-    ) in done.stderr
+        "Import operators.yml first (module fediversity.hosting.operator_db_import)",
+        done.stderr,
+    )
 
 
 def test_a_missing_library_is_named(source: Path, sqlite_url: str, tmp_path: Path) -> None:
@@ -216,11 +224,11 @@ def test_a_missing_library_is_named(source: Path, sqlite_url: str, tmp_path: Pat
         PYTHONPATH=str(hidden),
     )
     assert done.returncode != 0
-    assert "the Python library sqlalchemy is missing. Install it: pip install sqlalchemy" in done.stderr
+    assert said("the Python library sqlalchemy is missing. Install it: pip install sqlalchemy", done.stderr)
 
 
 def test_other_files_are_left_to_other_plugins(sqlite_url: str, tmp_path: Path) -> None:
     (tmp_path / "machines.yml").write_text(PLUGIN, encoding="utf-8")
     done = ansible("inventory", "-i", "machines.yml", "--list", cwd=tmp_path, FEDIVERSITY_DATABASE_URL=sqlite_url)
     assert done.returncode != 0
-    assert "does not exist" not in done.stderr
+    assert not said("the operator database does not exist", done.stderr)

@@ -17,7 +17,7 @@ from support.postgresql import Server as RunningServer
 
 MODULE = Path(__file__).parents[3] / "plugins" / "modules" / "postgresql_databases.py"
 SENTINEL = "sentinel-9c1e-password"
-WITHOUT_LIBRARY = "import runpy, sys; sys.modules['psycopg'] = None; runpy.run_path(sys.argv.pop(), run_name='__main__')"
+WITHOUT_LIBRARY = "import runpy, sys; sys.modules['psycopg'] = None; runpy.run_path(sys.argv.pop(), {}, '__main__')"
 
 
 def start(arguments: dict[str, Any], *python: str, **environment: str) -> dict[str, Any]:

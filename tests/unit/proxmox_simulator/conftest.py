@@ -23,7 +23,7 @@ from lab.proxmox.world import Image
 
 SECRET = "11111111-2222-3333-4444-555555555555"
 PASSWORD = "correct horse"
-QUICK = Timing(refused_login=0, statistics=0, agent=0.2, lock=0.3, image_copy=0.05, shutdown=0.3)
+QUICK = Timing(refused_login=0, statistics=0, agent=0.2, lock=0.3, image_copy=0.02, power_on=0, shutdown=0.3)
 ACCOUNTS = {
     "users": {"root@pam": {"password": PASSWORD}},
     "tokens": {
@@ -102,14 +102,18 @@ Start = Callable[..., Simulator]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts simulators: start(timing=..., hosts=..., images=..., state=...)."""
+    """Starts simulators over one state directory: start(timing=..., hosts=..., images=..., accounts=...)."""
     with ExitStack() as stack:
 
         def starter(
-            *, timing: Timing = QUICK, hosts: Any = None, images: tuple[Image, ...] = (IMAGE,), state: Path = tmp_path
+            *,
+            timing: Timing = QUICK,
+            hosts: Any = None,
+            images: tuple[Image, ...] = (IMAGE,),
+            accounts: dict[str, Any] = ACCOUNTS,
         ) -> Simulator:
-            state.mkdir(exist_ok=True)
-            (state / "accounts.json").write_text(json.dumps(ACCOUNTS), encoding="utf-8")
+            state = tmp_path
+            (state / "accounts.json").write_text(json.dumps(accounts), encoding="utf-8")
             return stack.enter_context(simulator_on(state, timing, hosts or NoGuests(), images))
 
         yield starter

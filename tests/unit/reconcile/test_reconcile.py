@@ -152,6 +152,18 @@ def test_changes_that_were_not_reached_fail_with_the_reason() -> None:
     assert {r["name"]: r["msg"] for r in result["results"]} == {"a": "", "b": "gone", "c": "gone"}
 
 
+def test_a_backend_that_is_gone_at_the_read_back_does_not_lose_the_result() -> None:
+    class Vanishing(Shelf):
+        def read(self, desired: Sequence[Item]) -> Mapping[str, int]:
+            if self.writes:
+                raise Unreachable("gone")
+            return super().read(desired)
+
+    result = reconcile(Vanishing(), [Item("a", 1), Item("b", 2)])
+    assert result["failed"]
+    assert [(r["name"], r["failed"], r["msg"]) for r in result["results"]] == [("a", True, "gone"), ("b", True, "gone")]
+
+
 def test_a_plan_that_deletes_too_much_is_refused_before_any_write() -> None:
     shelf = Shelf({f"i{n}": n for n in range(10)})
     with pytest.raises(InvalidInput, match="deletes 4 of 10 items, more than 30 %"):
