@@ -95,6 +95,7 @@ class ActionModule(ActionBase):
         report = switch.look(tools, request.system)
         wanted = guard.preflight(report, request) is guard.Preflight.DEPLOY
         values: dict[str, Any] = {
+            "failed": False,
             "changed": wanted and bool(self._task.check_mode),
             "old": report.current,
             "new": request.system,

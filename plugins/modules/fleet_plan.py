@@ -13,7 +13,7 @@ description:
   - Reads the operator database and the catalogue once and says what every backend should hold, as the items of the batch
     modules, and which document Nix is to evaluate.
   - Asks no backend and writes nothing but the file C(fleet.json) in O(state_dir).
-  - Secrets appear only as references of the form C({"secret": "<instance>/<name>"}), which the lookup
+  - Secrets appear only as references, dictionaries with the one key C(secret), which the lookup
     P(fediversity.hosting.secret#lookup) resolves where they are used.
   - Runs once in the controller process, whatever the number of hosts.
 requirements: [SQLAlchemy, alembic, jsonschema]

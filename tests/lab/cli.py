@@ -91,6 +91,7 @@ def _locked(where: State) -> Iterator[None]:
 def _up(where: State, options: argparse.Namespace) -> int:
     if _inside(where):
         return _is_up(where, options)
+    _require_own(where)
     doctor.require_possible(where)
     signal.signal(signal.SIGTERM, _interrupt)
     began = time.monotonic()
@@ -156,11 +157,16 @@ def _remove(where: State) -> None:
 
 
 def _clear(where: State) -> None:
-    """End a lab and empty its directory; refuses a directory that holds something else."""
-    if any(where.root.iterdir()) and not where.hosts.exists():
-        raise LabError("this directory is not a lab's", str(where.root), "give LAB_STATE an empty or a new directory")
+    """End a lab and empty its directory."""
+    _require_own(where)
     world.kill(where)
     world.empty(where)
+
+
+def _require_own(where: State) -> None:
+    """Refuse a directory that holds something else than a lab."""
+    if where.root.exists() and any(where.root.iterdir()) and not where.hosts.exists():
+        raise LabError("this directory is not a lab's", str(where.root), "give LAB_STATE an empty or a new directory")
 
 
 def _status(where: State, options: argparse.Namespace) -> int:

@@ -102,6 +102,8 @@ def _as_user(owner: pwd.struct_passwd | None, options: list[str]) -> list[str]:
 def _initialise(binaries: Path, owner: pwd.struct_passwd | None, data: Path, password: str, log: Path) -> None:
     password_file = data.parent / "password"
     password_file.write_text(password, encoding="utf-8")
+    if owner is not None:
+        os.chown(password_file, owner.pw_uid, owner.pw_gid)
     command = [
         *_as_user(owner, ["--no-new-privs"]),
         str(binaries / "initdb"),
@@ -109,7 +111,8 @@ def _initialise(binaries: Path, owner: pwd.struct_passwd | None, data: Path, pas
         *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions"),
     ]
     with log.open("ab") as output:
-        done = subprocess.run(command, cwd=data.parent, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
+        done = subprocess.run(command, cwd=data.parent, check=False, **streams)
     password_file.unlink()
     if done.returncode != 0:
         raise RuntimeError(f"initdb failed:\n{log.read_text(encoding='utf-8')}")
@@ -125,7 +128,7 @@ def _free_port() -> int:
 def _wait_until_ready(binaries: Path, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     ready = [str(binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
-    while subprocess.run(ready).returncode != 0:
+    while subprocess.run(ready, check=False).returncode != 0:
         if process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"PostgreSQL did not start:\n{log.read_text(encoding='utf-8')}")
         time.sleep(0.1)

@@ -5,10 +5,11 @@
 set -eu
 cd "$(dirname "$0")/../.."
 
-missing=
-for package in $(sed -n 's/^\([a-z0-9][a-z0-9.+-]*\).*/\1/p' bindep.txt); do
-    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
-done
+missing=$(
+    sed -n 's/^\([a-z0-9][a-z0-9.+-]*\).*/\1/p' bindep.txt | while read -r package; do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || printf ' %s' "$package"
+    done
+)
 [ -n "$missing" ] || exit 0
 
 echo "Installing Debian packages:$missing"

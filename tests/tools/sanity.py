@@ -13,11 +13,12 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-WORK = ROOT / ".cache" / "sanity"
-COLLECTION = WORK / "ansible_collections" / "fediversity" / "hosting"
+# keeps the virtual environments of the single tests
+HOME = ROOT / ".cache" / "sanity"
 # the self-referencing link below collections/ is what lets a plain checkout find its own plugins
 NOT_COPIED = ("collections/", ".ci/")
 BOOTSTRAP = """\
@@ -28,7 +29,7 @@ sys.exit(subprocess.call([sys.executable, "-m", "pip", "install", *arguments]) i
 """
 
 
-def copy_checkout() -> None:
+def copy_checkout(collection: Path) -> None:
     """Copy the files that git knows or would add."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
@@ -41,18 +42,14 @@ def copy_checkout() -> None:
         source = ROOT / name
         if name.startswith(NOT_COPIED) or not source.is_file():
             continue
-        target = COLLECTION / name
+        target = collection / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(source, target)
 
 
 def main() -> int:
     """Run all sanity tests, or those named on the command line."""
-    if COLLECTION.exists():
-        shutil.rmtree(COLLECTION)
-    copy_checkout()
-    home = WORK / "home"
-    cache = home / ".ansible" / "test" / "cache"
+    cache = HOME / ".ansible" / "test" / "cache"
     cache.mkdir(parents=True, exist_ok=True)
     for version in ("24_2", "25_2"):
         (cache / f"get_pip_{version}.py").write_text(BOOTSTRAP, encoding="utf-8")
@@ -60,9 +57,13 @@ def main() -> int:
     # a real interpreter before any shim of a version manager
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     command = ["ansible-test", "sanity", "--python", f"{sys.version_info[0]}.{sys.version_info[1]}", "--color", "no"]
-    return subprocess.run(
-        [*command, *tests], check=False, cwd=COLLECTION, env={**os.environ, "HOME": str(home), "PATH": path}
-    ).returncode
+    # outside of the checkout, where ansible-test would ask git and be told that all is ignored
+    with tempfile.TemporaryDirectory(prefix="sanity-") as folder:
+        collection = Path(folder) / "ansible_collections" / "fediversity" / "hosting"
+        copy_checkout(collection)
+        return subprocess.run(
+            [*command, *tests], check=False, cwd=collection, env={**os.environ, "HOME": str(HOME), "PATH": path}
+        ).returncode
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 set -eu
 cd "$(dirname "$0")/../.."
 git ls-files -co --exclude-standard | while read -r file; do
-    [ -f "$file" ] && [ ! -L "$file" ] || continue
+    if [ ! -f "$file" ] || [ -L "$file" ]; then continue; fi
     case $file in
         *.sh) echo "$file" ;;
         *.*) ;;

@@ -41,6 +41,7 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.errors import 
 )
 
 TIMEOUT_SECONDS = 30
+UNSIGNED = "An unsigned answer mostly means that the server does not know the zone (NOTAUTH)"
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Server:
                 signing = message.tsig_ctx
                 if inbound.process_message(message):
                     # the signature of the last message covers those before it
-                    self._require_signature(message)
+                    self._require_signature(zone, message)
                     break
         return [dns.rrset.from_rdata_list(name, found.ttl, list(found)) for name, found in content.iterate_rdatasets()]
 
@@ -107,13 +108,17 @@ class Server:
             if self.key is not None:
                 message.use_tsig(self.key)
             response = dns.query.tcp(message, self.address, timeout=TIMEOUT_SECONDS, port=self.port)
-            self._require_signature(response)
+            self._require_signature(zone, response)
             return response
 
-    def _require_signature(self, response: dns.message.Message) -> None:
+    def _require_signature(self, zone: dns.name.Name, response: dns.message.Message) -> None:
         """Refuse an unsigned answer to a signed message, as newer dnspython does by itself (RFC 8945 section 5.3)."""
         if self.key is not None and not response.had_tsig:
-            raise dns.exception.FormError(f"unsigned, {_rcode(response.rcode())}")
+            raise BackendError(
+                f"the server's answer is not signed ({_rcode(response.rcode())})",
+                where=self._where(zone),
+                hint=UNSIGNED,
+            )
 
     def _where(self, zone: dns.name.Name) -> str:
         return f"zone {zone.to_text(omit_final_dot=True)} on {self.address}:{self.port}"
@@ -240,7 +245,7 @@ def _explanations(text: str) -> tuple[tuple[tuple[type[Exception], ...], type[Ho
             (dns.exception.FormError,),
             BackendError,
             f"the server's answer is malformed or not signed ({text})",
-            "An unsigned answer mostly means that the server does not know the zone (NOTAUTH)",
+            UNSIGNED,
         ),
         (
             (dns.exception.Timeout, OSError, EOFError),

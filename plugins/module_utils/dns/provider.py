@@ -125,7 +125,12 @@ class DnsRecords:
         halved = 0
         while waiting:
             part = waiting.pop()
-            rcode = self._server.update(zone, update.message(zone, part))
+            try:
+                rcode = self._server.update(zone, update.message(zone, part))
+            except InvalidInput as error:
+                # too big for a message, so it is alone in its batch
+                yield from (Applied(change, error) for unit in part for change in unit)
+                continue
             if len(part) > 1 and dns.rcode.to_text(rcode) in PARTIAL and halved < MAX_HALVED:
                 halved += 1
                 middle = len(part) // 2

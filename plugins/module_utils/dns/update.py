@@ -101,12 +101,11 @@ def _require(update: dns.update.UpdateMessage, zone: dns.name.Name, change: Reco
     actual = change.actual
     if actual is not None and actual.values:
         update.present(owner, *actual.values)
-    elif rdtype == "CNAME" and not swaps_cname:
-        update.absent(owner)
     else:
         update.absent(owner, rdtype)
-        if not swaps_cname:
-            update.absent(owner, dns.rdatatype.CNAME)
+    if change.action == "create" and not swaps_cname:
+        # servers drop what would stand beside a CNAME, and say nothing
+        update.absent(owner, dns.rdatatype.ANY if rdtype == "CNAME" else dns.rdatatype.CNAME)
     if actual is not None and actual.registry is not None:
         update.present(registry, registry_rdata(actual.registry))
     else:

@@ -238,5 +238,5 @@ def _encoding(name: str) -> str:
 
 def _locale(name: str) -> str:
     """Spelling variants of one locale made equal: C.UTF-8 and C.utf8, POSIX and C."""
-    language, _, codeset = name.partition(".")
+    language, _dot, codeset = name.partition(".")
     return f"{'C' if language == 'POSIX' else language}.{_encoding(codeset)}"

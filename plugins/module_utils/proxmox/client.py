@@ -15,7 +15,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from ansible_collections.fediversity.hosting.plugins.module_utils.errors import (
     BackendError,
@@ -41,7 +41,7 @@ CONNECT_TIMEOUT = 10
 # seconds before each further try of a request that the server refused for a moment
 RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0)
 
-Value = str | int | bool | None
+Value: TypeAlias = "str | int | bool | None"
 
 
 class Invalid(InvalidInput):
@@ -203,16 +203,16 @@ class Client:
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
 
-    def get(self, path: str, **params: Value) -> Any:
+    def get(self, path: str, /, **params: Value) -> Any:
         return self.request("GET", path, params)
 
-    def post(self, path: str, **params: Value) -> Any:
+    def post(self, path: str, /, **params: Value) -> Any:
         return self.request("POST", path, params)
 
-    def put(self, path: str, **params: Value) -> Any:
+    def put(self, path: str, /, **params: Value) -> Any:
         return self.request("PUT", path, params)
 
-    def delete(self, path: str, **params: Value) -> Any:
+    def delete(self, path: str, /, **params: Value) -> Any:
         return self.request("DELETE", path, params)
 
     def request(self, method: str, path: str, params: Mapping[str, Value]) -> Any:

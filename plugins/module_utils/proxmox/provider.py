@@ -117,6 +117,8 @@ class VirtualMachines:
 
     def outputs(self, actual: VmActual) -> Mapping[str, Any]:
         """``address`` is the first fixed address of cloud-init, without prefix length; empty if there is none."""
+        if actual.problem is not None:
+            return {}
         ip = actual.cloud_init.ip
         fixed = [text for text in (ip.ipv4, ip.ipv6) if text and "/" in text] if ip else []
         return {
@@ -163,13 +165,13 @@ class VirtualMachines:
     def _read_row(self, vm: VmDesired, row: Row) -> VmActual:
         if row.vmid in self._known:
             return self._known[row.vmid]
-        base = VmActual(vm.name, row.vmid, row.node, pool=row.pool)
+        power = POWER_OF_STATUS.get(row.status or "")
+        base = VmActual(vm.name, row.vmid, row.node, power or "stopped", pool=row.pool)
         if vm.state == "absent":
             return base
         if vm.pool is not None and row.pool is None and not self._sees_pool(vm.pool):
             base = replace(base, pool=vm.pool)
         path = _path(base)
-        power = POWER_OF_STATUS.get(row.status or "")
         if power != vm.power:
             # the row is up to 10 s late; only what looks like a change is worth the exact answer
             status = self._client.get(f"{path}/status/current").get("status")

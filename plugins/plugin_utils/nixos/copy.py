@@ -67,7 +67,7 @@ def ssh_target(option: Mapping[str, Any], control_path: str, compress: bool) -> 
 
 
 def wrapper_text(target: SshTarget) -> str:
-    """A program named ssh for Nix, whose NIX_SSHOPTS cannot hold blanks: Ansible's words first, the placeholder replaced."""
+    """A program named ssh for Nix (its NIX_SSHOPTS cannot hold blanks): our words first, the real host put in."""
     return (
         "#!/bin/sh\n"
         "for word; do\n"

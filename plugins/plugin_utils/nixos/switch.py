@@ -225,6 +225,7 @@ def result(outcome: Outcome) -> dict[str, Any]:
     record = outcome.report.record
     undone = record is not None and record.phase == "rolled-back" and outcome.error is not None
     values: dict[str, Any] = {
+        "failed": outcome.error is not None,  # Ansible would take any rc but 0 for a failure
         "changed": outcome.changed,
         "txn": outcome.txn,
         "old": outcome.old,
@@ -250,5 +251,5 @@ def result(outcome: Outcome) -> dict[str, Any]:
     if outcome.warnings:
         values["warnings"] = list(outcome.warnings)
     if outcome.error is not None:
-        values.update(failed=True, msg=str(outcome.error))
+        values["msg"] = str(outcome.error)
     return values

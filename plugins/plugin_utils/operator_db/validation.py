@@ -226,7 +226,8 @@ def _immutable(item: Item, application: Application, fleet: Fleet | None) -> Ite
 
 def _shared_domains(context: Context) -> Iterator[Problem]:
     seen = {row["domain"]: f"operator {_owner(key)!r} (unlisted)" for key, row in context.unlisted("instances").items()}
-    for item in context.of("instances"):
+    # an unknown application is often a misspelt one, whose own row would seem to claim the domain
+    for item in (item for item in context.of("instances") if item.name in context.catalogue):
         domain = item.fields["domain"]
         if domain in seen:
             yield Problem(

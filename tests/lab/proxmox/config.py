@@ -21,7 +21,7 @@ Option = str | int
 DRIVE = re.compile(r"(ide|sata|scsi|virtio|efidisk|tpmstate)\d+")
 NET = re.compile(r"net\d+")
 UNUSED = re.compile(r"unused\d+")
-# Options that a running machine takes at once (`fast_plug_option`).
+# Options that a running virtual machine takes at once (`fast_plug_option`).
 IMMEDIATE = frozenset(
     (
         *("allow-ksm", "description", "hookscript", "lock", "migrate_downtime", "migrate_speed", "name", "onboot"),

@@ -225,7 +225,7 @@ def check_boot(config: Mapping[str, Option], boot: Option) -> None:
 
 
 def _at_once(vm: VirtualMachine, name: str) -> bool:
-    """Whether a running machine takes the change without a power cycle."""
+    """Whether a running virtual machine takes the change without a power cycle."""
     if name in IMMEDIATE or UNUSED.fullmatch(name):
         return True
     features = str(vm.config.get("hotplug", "network,disk,usb"))

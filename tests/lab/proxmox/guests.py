@@ -44,7 +44,7 @@ class Guests(Protocol):
 
 
 class NoGuests:
-    """Machines without an operating system: they have power, ignore ACPI, and no agent answers."""
+    """Virtual machines without an operating system: they have power, ignore ACPI, and no agent answers."""
 
     def __init__(self) -> None:
         self._states: dict[str, PowerState] = {}

@@ -92,16 +92,24 @@ def _boot_volume(cluster: Cluster, vm: VirtualMachine) -> str:
     return ""
 
 
+async def remove_guest(cluster: Cluster, vm: VirtualMachine) -> None:
+    """The guest and its disk are gone; nobody asks the driver for its state any more."""
+    driver, known = cluster.guests(vm), bool(vm.booted)
+    vm.booted = ""
+    if known:
+        await asyncio.to_thread(driver.remove, vm.guest)
+
+
 async def _switch_on(cluster: Cluster, vm: VirtualMachine) -> None:
     """Hands the identity of the moment to the driver and starts the guest; another boot disk is another guest."""
     apply_pending(cluster, vm)
     disk = _boot_volume(cluster, vm)
-    if vm.booted and vm.booted != disk:
-        await asyncio.to_thread(cluster.hosts.remove, vm.guest)
-    vm.booted = disk
-    driver = cluster.guests(vm)
+    if vm.booted != disk:
+        await remove_guest(cluster, vm)
+    driver = cluster.hosts if disk else cluster.blank
     await asyncio.sleep(cluster.timing.power_on)
     await asyncio.to_thread(driver.define, guest_spec(vm.guest, vm.vmid, vm.config))
+    vm.booted = disk  # from here on its power is the driver's: not before the driver knows the name
     await asyncio.to_thread(driver.start, vm.guest)
     vm.started, vm.pid = time.time(), next(_pids)
     cluster.save_vm(vm)

@@ -252,7 +252,8 @@ async def delete(call: Call) -> object:
             _free_disks(cluster, vm, bool(call.params.get("destroy-unreferenced-disks")))
             if call.params.get("purge"):
                 task.log.append(f"purging VM {vm.vmid} from related configurations..")
-            await asyncio.to_thread(cluster.hosts.remove, vm.guest) if vm.booted else cluster.blank.remove(vm.guest)
+            await power.remove_guest(cluster, vm)
+            cluster.blank.remove(vm.guest)
             _forget(cluster, vm)
 
     return call.start("qmdestroy", worker)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from . import volumes
@@ -38,14 +37,12 @@ def _visible(call: Call, name: str) -> bool:
 
 @endpoint("GET", "/storage")
 async def list_definitions(call: Call) -> object:
-    digest = hashlib.sha1(repr(sorted(call.cluster.storages)).encode(), usedforsecurity=False).hexdigest()
     kind = call.params.get("type")
-    rows = [
-        entry | {"storage": name} | ({"digest": digest} if name == "local" else {})
+    return [
+        entry | {"storage": name}
         for name, entry in call.cluster.storages.items()
         if _visible(call, name) and kind in (None, entry["type"])
     ]
-    return rows
 
 
 @endpoint("POST", "/storage")

@@ -16,6 +16,7 @@ from typing import Any
 import dns.message
 import dns.opcode
 import dns.query
+import dns.update
 import pytest
 from ansible_collections.fediversity.hosting.plugins.module_utils.dns.client import make_server
 from ansible_collections.fediversity.hosting.plugins.module_utils.dns.model import from_options
@@ -250,14 +251,30 @@ def test_absent_deletes_with_the_registry_record_and_once(server: DnsServer, pri
 def test_a_deleted_record_set_is_made_again_and_a_lost_one_forgotten(server: DnsServer, administrator: Any) -> None:
     wanted = [record_set("lost", "A", "192.0.2.1"), record_set("alias", "CNAME", "www.fedi.test")]
     run(server, zone(*wanted))
-    lose = lambda update: (update.delete("lost", "A"), update.delete("alias", "CNAME"))  # noqa: E731
+
+    def lose(update: dns.update.UpdateMessage) -> None:
+        update.delete("lost", "A")
+        update.delete("alias", "CNAME")
+
     administrator(lose)
     result = run(server, zone(*wanted))
     assert actions(result) == {"lost.fedi.test A": "create", "alias.fedi.test CNAME": "create"}
     assert not result["failed"], result["msg"]
-    administrator(lose)
-    assert not run(server, zone(purge=True))["failed"]
-    assert ("_owner.a.lost.fedi.test.", "TXT") not in server.content("fedi.test")
+
+    def lose_and_reuse(update: dns.update.UpdateMessage) -> None:
+        lose(update)
+        update.add("lost", 300, "CNAME", "www.fedi.test.")
+        update.add("alias", 300, "A", "192.0.2.9")
+
+    administrator(lose_and_reuse)
+    before = server.content("fedi.test")
+    purged = run(server, zone(purge=True))
+    assert not purged["failed"], purged["msg"]
+    after = server.content("fedi.test")
+    assert set(before) - set(after) == {
+        ("_owner.a.lost.fedi.test.", "TXT"),
+        ("_owner.cname.alias.fedi.test.", "TXT"),
+    }
 
 
 def test_what_somebody_else_changes_meanwhile_is_not_overwritten(
@@ -310,8 +327,10 @@ def test_more_than_a_message_holds(server: DnsServer, sent: list[str]) -> None:
     assert not result["failed"], result["msg"]
     assert len(sent) > 1
     assert not run(server, wanted)["changed"]
-    big = run(server, zone(record_set("big", "TXT", *(f"{number}" + "x" * 1000 for number in range(80)))))
-    assert "too big" in big["msg"]
+    big = record_set("big", "TXT", *(f"{number}" + "x" * 1000 for number in range(80)))
+    result = run(server, zone(record_set("a", "A", "192.0.2.1"), big, record_set("z", "A", "192.0.2.1")))
+    assert "too big" in messages(result)["big.fedi.test TXT"]
+    assert [item["name"] for item in result["results"] if item["failed"]] == ["big.fedi.test TXT"]
 
 
 def test_without_the_right_to_transfer_the_wanted_names_are_asked_for(server: DnsServer) -> None:

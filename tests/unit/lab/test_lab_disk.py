@@ -10,7 +10,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from lab.disk import Disk, File, identity_files, network_commands, new_machine_files
 from lab.identity import Secrets
 from lab.launch import FIRST_ID

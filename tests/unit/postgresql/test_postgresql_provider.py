@@ -285,7 +285,7 @@ def test_contradictions_are_refused(server: Server) -> None:
 def test_two_runs_at_once_do_not_mix(server: Server) -> None:
     desired = [wish(f"race_{number}", password="same", extensions=("citext",)) for number in range(3)]
     results: list[dict[str, Any]] = []
-    threads = [threading.Thread(target=lambda: results.append(run(server, *desired))) for _ in range(2)]
+    threads = [threading.Thread(target=lambda: results.append(run(server, *desired))) for _run in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -75,7 +75,7 @@ def simulator(tmp_path: Path) -> Iterator[Simulator]:
             certificate=certificate,
             key=key,
             access_log=access_log,
-            timing=Timing(refused_login=0, image_copy=0.1),
+            timing=Timing(refused_login=0, image_copy=0.05),
         )
     )
     thread = threading.Thread(target=loop.run_forever)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PASSWORD, SECRET, Start
 from lab.proxmox.store import Timing
 from lab.proxmox.world import Image
+from proxmox_harness import PASSWORD, SECRET, Start
 from proxmox_replay import Replay
 
 DOCUMENT: dict[str, Any] = json.loads(Path(__file__).with_name("proxmox-transcripts.json").read_text(encoding="utf-8"))
