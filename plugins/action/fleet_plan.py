@@ -13,18 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import env_fallback
-from ansible_collections.fediversity.hosting.plugins.module_utils.errors import InvalidInput, MissingLibrary
+from ansible_collections.fediversity.hosting.plugins.module_utils.errors import InvalidInput
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.action import DATABASE_ARGUMENTS, ControllerAction
-
-try:
-    from ansible_collections.fediversity.hosting.plugins.plugin_utils.catalogue import load_catalogue
-    from ansible_collections.fediversity.hosting.plugins.plugin_utils.fleet.plan import plan_fleet
-    from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.database import connect
-    from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.queries import load_fleet
-except ImportError as error:
-    IMPORT_ERROR: ImportError | None = error
-else:
-    IMPORT_ERROR = None
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.catalogue import load_catalogue
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.fleet.plan import plan_fleet
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.database import connect
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.queries import load_fleet
 
 
 class ActionModule(ControllerAction):
@@ -42,8 +36,6 @@ class ActionModule(ControllerAction):
     }
 
     def perform(self, arguments: Mapping[str, Any], task_vars: Mapping[str, Any]) -> Mapping[str, Any]:
-        if IMPORT_ERROR is not None:
-            raise MissingLibrary(str(IMPORT_ERROR.name))
         keys = [*arguments["authorized_keys"], *_keys_of(arguments["authorized_keys_file"])]
         if not keys:
             raise InvalidInput(

@@ -7,16 +7,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.fediversity.hosting.plugins.module_utils.errors import MissingLibrary
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.action import DATABASE_ARGUMENTS, ControllerAction
-
-try:
-    from ansible_collections.fediversity.hosting.plugins.plugin_utils.fleet.outcome import outcome_of, record_outcomes
-    from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.database import connect
-except ImportError as error:
-    IMPORT_ERROR: ImportError | None = error
-else:
-    IMPORT_ERROR = None
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.fleet.outcome import outcome_of, record_outcomes
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.database import connect
 
 
 class ActionModule(ControllerAction):
@@ -29,8 +22,6 @@ class ActionModule(ControllerAction):
     }
 
     def perform(self, arguments: Mapping[str, Any], task_vars: Mapping[str, Any]) -> Mapping[str, Any]:
-        if IMPORT_ERROR is not None:
-            raise MissingLibrary(str(IMPORT_ERROR.name))
         machine = arguments["machine"] or task_vars["inventory_hostname"]
         outcome = outcome_of(arguments["result"])
         if not self.check_mode:

@@ -7,17 +7,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.fediversity.hosting.plugins.module_utils.errors import MissingLibrary
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.action import DATABASE_ARGUMENTS, ControllerAction
-
-try:
-    from ansible_collections.fediversity.hosting.plugins.plugin_utils.fleet.report import as_dicts, rows, table
-    from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.database import connect
-    from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.queries import load_fleet
-except ImportError as error:
-    IMPORT_ERROR: ImportError | None = error
-else:
-    IMPORT_ERROR = None
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.fleet.report import as_dicts, rows, table
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.database import connect
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.queries import load_fleet
 
 
 class ActionModule(ControllerAction):
@@ -28,8 +21,6 @@ class ActionModule(ControllerAction):
     }
 
     def perform(self, arguments: Mapping[str, Any], task_vars: Mapping[str, Any]) -> Mapping[str, Any]:
-        if IMPORT_ERROR is not None:
-            raise MissingLibrary(str(IMPORT_ERROR.name))
         shown = rows(load_fleet(connect(arguments["database_url"]), arguments["environment"]), arguments["url_scheme"])
         return {
             "changed": False,

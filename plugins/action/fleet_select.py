@@ -8,18 +8,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from ansible_collections.fediversity.hosting.plugins.module_utils.errors import MissingLibrary
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.action import DATABASE_ARGUMENTS, ControllerAction
-
-try:
-    from ansible_collections.fediversity.hosting.plugins.plugin_utils.fleet.outcome import record_selection
-    from ansible_collections.fediversity.hosting.plugins.plugin_utils.fleet.plan import KINDS, Need
-    from ansible_collections.fediversity.hosting.plugins.plugin_utils.fleet.select import select
-    from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.database import connect
-except ImportError as error:
-    IMPORT_ERROR: ImportError | None = error
-else:
-    IMPORT_ERROR = None
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.fleet.outcome import record_selection
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.fleet.plan import KINDS, Need
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.fleet.select import select
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.database import connect
 
 
 class ActionModule(ControllerAction):
@@ -31,8 +24,6 @@ class ActionModule(ControllerAction):
     }
 
     def perform(self, arguments: Mapping[str, Any], task_vars: Mapping[str, Any]) -> Mapping[str, Any]:
-        if IMPORT_ERROR is not None:
-            raise MissingLibrary(str(IMPORT_ERROR.name))
         plan, results = arguments["plan"], arguments["results"]
         selection = select(
             needs={name: [Need(**need) for need in needs] for name, needs in plan["needs"].items()},

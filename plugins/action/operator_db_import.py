@@ -9,28 +9,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.fediversity.hosting.plugins.module_utils.errors import MissingLibrary
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.action import DATABASE_ARGUMENTS, ControllerAction
-
-try:
-    from ansible_collections.fediversity.hosting.plugins.plugin_utils.catalogue import load_catalogue
-    from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.database import connect
-    from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.importer import (
-        import_operators,
-        preview_import,
-    )
-except ImportError as error:
-    IMPORT_ERROR: ImportError | None = error
-else:
-    IMPORT_ERROR = None
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.catalogue import load_catalogue
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.database import connect
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.importer import (
+    import_operators,
+    preview_import,
+)
 
 
 class ActionModule(ControllerAction):
     ARGUMENTS = {**DATABASE_ARGUMENTS, "src": {"type": "path", "required": True}}
 
     def perform(self, arguments: Mapping[str, Any], task_vars: Mapping[str, Any]) -> Mapping[str, Any]:
-        if IMPORT_ERROR is not None:
-            raise MissingLibrary(str(IMPORT_ERROR.name))
         run = preview_import if self.check_mode else import_operators
         imported = asdict(run(connect(arguments["database_url"]), Path(arguments["src"]), load_catalogue()))
         return {

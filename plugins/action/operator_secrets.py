@@ -7,24 +7,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.fediversity.hosting.plugins.module_utils.errors import MissingLibrary
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.action import (
     DATABASE_ARGUMENTS,
     SECRET_KEY_ARGUMENTS,
     ControllerAction,
 )
-
-try:
-    from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.database import connect
-    from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.secrets import (
-        SecretSpec,
-        SecretStore,
-        load_keys,
-    )
-except ImportError as error:
-    IMPORT_ERROR: ImportError | None = error
-else:
-    IMPORT_ERROR = None
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.database import connect
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.secrets import (
+    SecretSpec,
+    SecretStore,
+    load_keys,
+)
 
 
 class ActionModule(ControllerAction):
@@ -47,8 +40,6 @@ class ActionModule(ControllerAction):
     }
 
     def perform(self, arguments: Mapping[str, Any], task_vars: Mapping[str, Any]) -> Mapping[str, Any]:
-        if IMPORT_ERROR is not None:
-            raise MissingLibrary(str(IMPORT_ERROR.name))
         keys = load_keys(arguments["secret_key"], arguments["secret_key_file"])
         store = SecretStore(connect(arguments["database_url"]), keys)
         specs = [SecretSpec(**fields) for fields in arguments["secrets"]]

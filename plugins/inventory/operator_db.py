@@ -86,16 +86,11 @@ import ansible.template
 from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 from ansible.utils.unsafe_proxy import wrap_var
-from ansible_collections.fediversity.hosting.plugins.module_utils.errors import HostingError, MissingLibrary
-
-try:
-    from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.database import connect, describe
-    from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.hosts import Filter, hosts_of
-    from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.queries import load_fleet
-except ImportError as error:
-    IMPORT_ERROR: ImportError | None = error
-else:
-    IMPORT_ERROR = None
+from ansible_collections.fediversity.hosting.plugins.module_utils.errors import HostingError
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.libraries import require
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.database import connect, describe
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.hosts import Filter, hosts_of
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.queries import load_fleet
 
 FILTERS = ("environments", "operators", "applications", "states")
 SUFFIXES = ("operator_db.yml", "operator_db.yaml")
@@ -125,8 +120,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
 
     def _hosts(self, path: str, cache: bool) -> dict[str, Any]:
         """The hosts as plain data, from the cache or the database."""
-        if IMPORT_ERROR is not None:
-            raise MissingLibrary(str(IMPORT_ERROR.name))
+        require("sqlalchemy")
         engine = connect(self.get_option("database_url"))
         chosen = {name: sorted(self.get_option(name)) for name in FILTERS}
         self.load_cache_plugin()

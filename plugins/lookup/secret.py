@@ -57,20 +57,15 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.fediversity.hosting.plugins.module_utils.errors import HostingError, MissingLibrary
-
-try:
-    from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.database import connect
-    from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.references import references, resolve
-    from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.secrets import (
-        SecretStore,
-        load_keys,
-        placeholders,
-    )
-except ImportError as error:
-    IMPORT_ERROR: ImportError | None = error
-else:
-    IMPORT_ERROR = None
+from ansible_collections.fediversity.hosting.plugins.module_utils.errors import HostingError
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.libraries import require
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.database import connect
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.references import references, resolve
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.secrets import (
+    SecretStore,
+    load_keys,
+    placeholders,
+)
 
 
 class LookupModule(LookupBase):
@@ -82,8 +77,7 @@ class LookupModule(LookupBase):
             raise AnsibleError(str(error)) from error
 
     def _resolve(self, terms: Sequence[Any], check_mode: bool) -> list[Any]:
-        if IMPORT_ERROR is not None:
-            raise MissingLibrary(str(IMPORT_ERROR.name))
+        require("sqlalchemy", "cryptography")
         structures = [{"secret": term} if isinstance(term, str) else term for term in terms]
         refs = references(structures)
         if not refs:

@@ -147,14 +147,7 @@ def reconcile(
     pending = plan.pending()
     applied = {} if check else _apply(provider, pending)
     if applied:
-        try:
-            actual = provider.read(desired)
-            plan_after = provider.plan(desired, actual)
-        except HostingError as error:
-            # what was done must not be lost from the result only because it cannot be verified
-            applied = {name: done if done.error else Applied(done.change, error) for name, done in applied.items()}
-        else:
-            applied = {name: _verified(done, plan_after) for name, done in applied.items()}
+        applied, actual = _read_back(provider, desired, applied, actual)
 
     results = [_refused(refusal) for refusal in plan.refusals]
     for change in plan.changes:
@@ -201,18 +194,33 @@ def _apply(
     return {change.name: applied.get(change.name, Applied(change, reason)) for change in pending}
 
 
-def _verified(done: Applied[Desired, Actual], plan_after: Plan[Desired, Actual]) -> Applied[Desired, Actual]:
-    """The applied change, failed if the backend does not show what it accepted."""
-    if done.error is not None:
+def _read_back(
+    provider: Provider[Desired, Actual],
+    desired: Sequence[Desired],
+    applied: Mapping[str, Applied[Desired, Actual]],
+    before: Mapping[str, Actual],
+) -> tuple[dict[str, Applied[Desired, Actual]], Mapping[str, Actual]]:
+    """The applied changes, failed where the backend does not show what it accepted, and the actual state now."""
+    try:
+        actual = provider.read(desired)
+        plan = provider.plan(desired, actual)
+    except HostingError as gone:
+        # what was done must not be lost from the result only because it cannot be verified
+        return {name: done if done.error else Applied(done.change, gone) for name, done in applied.items()}, before
+    wrong = {change.name: _still_differs(change) for change in plan.pending()}
+    wrong.update({refusal.name: str(refusal.error) for refusal in plan.refusals})
+    return {name: _verified(done, wrong.get(name)) for name, done in applied.items()}, actual
+
+
+def _verified(done: Applied[Desired, Actual], wrong: str | None) -> Applied[Desired, Actual]:
+    if done.error is not None or wrong is None:
         return done
-    left = [change for change in plan_after.pending() if change.name == done.change.name]
-    refused = [refusal.error for refusal in plan_after.refusals if refusal.name == done.change.name]
-    if not left and not refused:
-        return done
-    what = str(refused[0]) if refused else f"the backend accepted the change, but {_difference(left[0])} still differs"
-    return Applied(
-        done.change, ReadBackDiffers(what, where=done.change.name, hint="Run again; look at the backend's log")
-    )
+    name = done.change.name
+    return Applied(done.change, ReadBackDiffers(wrong, where=name, hint="Run again; look at the backend's log"))
+
+
+def _still_differs(change: Change[Desired, Actual]) -> str:
+    return f"the backend accepted the change, but {_difference(change)} still differs"
 
 
 def _difference(change: Change[Desired, Actual]) -> str:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from ansible.module_utils.basic import env_fallback
 from ansible.plugins.action import ActionBase
 from ansible_collections.fediversity.hosting.plugins.module_utils.errors import HostingError
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.libraries import require
 
 # matches doc_fragments/operator_db.py
 DATABASE_ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -42,6 +43,7 @@ class ControllerAction(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         try:
+            require("sqlalchemy", "cryptography", "jsonschema", "tabulate")
             _validation, arguments = self.validate_argument_spec(dict(self.ARGUMENTS))
             result.update(self.perform(arguments, task_vars or {}))
         except HostingError as error:

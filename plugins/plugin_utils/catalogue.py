@@ -18,8 +18,12 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.names import S
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.documents import MEANING, schema_problems
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.secret_kinds import KINDS, check_kind
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.secrets import SecretSpec
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
+
+try:
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError
+except ImportError:
+    pass  # libraries.require() reports it before any use
 
 APPLICATIONS = Path(__file__).parents[2] / "nix" / "applications"
 

@@ -10,12 +10,17 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import yaml
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
-from jsonschema.validators import extend
+
+try:
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import ValidationError
+    from jsonschema.validators import extend
+except ImportError:
+    pass  # libraries.require() reports it before any use
 
 # longer values in messages are cut: they may be a customer's whole text
 SHOWN = 80
@@ -74,7 +79,7 @@ def shown(value: Any) -> str:
 
 def schema_problems(schema: Mapping[str, Any], value: Any, at: Path = ()) -> list[Problem]:
     """Everything in *value* that the JSON Schema (draft 2020-12) refuses, in the order of the document."""
-    errors = sorted(_Validator(schema).iter_errors(value), key=lambda error: [str(part) for part in error.path])
+    errors = sorted(_validator_class()(schema).iter_errors(value), key=lambda error: [str(part) for part in error.path])
     return [problem for error in errors for problem in _problems(error, at)]
 
 
@@ -110,7 +115,9 @@ def _pattern(_validator: Any, pattern: str, instance: Any, _schema: Any) -> Iter
         yield ValidationError(f"{shown(instance)} does not match {pattern!r}")
 
 
-_Validator: Any = extend(Draft202012Validator, {"pattern": _pattern})  # type: ignore[no-untyped-call]
+@cache
+def _validator_class() -> Any:
+    return extend(Draft202012Validator, {"pattern": _pattern})  # type: ignore[no-untyped-call]
 
 
 class _Loader(yaml.SafeLoader):

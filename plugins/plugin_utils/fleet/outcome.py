@@ -18,7 +18,11 @@ from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.qu
     record_machine,
     record_vm,
 )
-from sqlalchemy import Engine
+
+try:
+    from sqlalchemy import Engine
+except ImportError:
+    pass  # libraries.require() reports it before any use
 
 # worst last: a deployment is as well as its worst machine
 STATES = ("running", "new", "blocked", "rolled-back", "failed")

@@ -10,7 +10,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.model import Deployment, Fleet, Instance
-from tabulate import tabulate
+
+try:
+    from tabulate import tabulate
+except ImportError:
+    pass  # libraries.require() reports it before any use
 
 HEADERS = ("operator", "deployment", "application", "URL", "machine", "address", "generation", "state")
 

@@ -107,7 +107,7 @@ def write_script(files: Sequence[SecretFile], surplus: Sequence[str], swept: str
 
 def check_answer(answer: str) -> None:
     """:raises BackendError: the machine reported a failure, or did not come to the end."""
-    lines = answer.splitlines()
+    lines = answer.split("\n")
     for line in lines:
         if line.startswith("@error="):
             raise BackendError(line.removeprefix("@error="))
@@ -118,7 +118,7 @@ def check_answer(answer: str) -> None:
 def found_files(answer: str) -> dict[str, FoundFile]:
     """Files by path, from the lines of `look`."""
     found = {}
-    for line in answer.splitlines():
+    for line in answer.split("\n"):
         if line.startswith("@file="):
             digest, owner, group, uid, gid, mode, path = line.removeprefix("@file=").split(" ", 6)
             found[path] = FoundFile(path, digest, owner, group, uid, gid, mode)
@@ -130,7 +130,7 @@ def differences(files: Sequence[SecretFile], answer: str, nonce: str) -> tuple[l
     found = found_files(answer)
     compared = [_compare(file, found.get(file.path), nonce) for file in files]
     wanted = {file.path for file in files}
-    lines = answer.splitlines()
+    lines = answer.split("\n")
     present = [line.removeprefix("@present=") for line in lines if line.startswith("@present=")]
     surplus = sorted(set(present) - wanted)
     return compared + [Difference(path, "removed") for path in surplus], surplus

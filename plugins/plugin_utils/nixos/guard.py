@@ -136,7 +136,7 @@ def parse_report(text: str) -> Report:
     """
     values: dict[str, str] = {}
     lists: dict[str, list[str]] = {"log": [], "path": []}
-    for line in text.splitlines():
+    for line in text.split("\n"):  # not splitlines: it also splits at signs that a log may hold
         if not line.startswith("@") or "=" not in line:
             continue
         key, value = line[1:].split("=", 1)
@@ -364,12 +364,25 @@ def begin_words(request: Request) -> list[str]:
     return ["begin", *(f"{key}={value}" for key, value in fields.items())]
 
 
-def confirm_words(txn: str, wait: int, health: HealthChecks) -> list[str]:
-    """The words of `confirm`: how long to wait for the activation (seconds), then the checks."""
+def seen(report: Report) -> str:
+    """The event after which a connection must be begun to prove that the machine can be reached, if it has been seen.
+
+    A login that merely finds the event done proves nothing: the old SSH server may have accepted it before.
+    """
+    if report.record is None or not report.record.live:
+        return "-"
+    if report.record.phase == "activated":
+        return "activated"
+    return "restored" if report.record.restored else "-"
+
+
+def confirm_words(txn: str, wait: int, known: str, health: HealthChecks) -> list[str]:
+    """The words of `confirm`: seconds to wait for the activation, what `seen` said of the report before, the checks."""
     return [
         "confirm",
         txn,
         str(wait),
+        known,
         f"stable={health.unit_stable}",
         f"patience={PATIENCE}",
         *(f"unit={unit}" for unit in health.units),

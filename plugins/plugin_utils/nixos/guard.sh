@@ -4,7 +4,7 @@
 #
 # The machine's side of the guarded switch (docs/guarded-switch.md). It needs systemd, Nix, util-linux and coreutils, no Python.
 #
-#   from the controller:  status [NEW] | begin KEY=VALUE… | confirm TXN WAIT [CHECK…] | abort TXN REASON | settle | dry NEW
+#   from the controller:  status [NEW] | begin KEY=VALUE… | confirm TXN WAIT SEEN [CHECK…] | abort TXN REASON | settle | dry NEW
 #   from its own units:   activate TXN | watchdog TXN | rollback TXN REASON
 #
 # Report: lines "@key=value" on standard output; keys may repeat. Times are seconds of the machine's uptime, so clock jumps do not matter.
@@ -377,31 +377,30 @@ start() {
   unlock
 }
 
-# TXN WAIT [CHECK…]: wait for the activation; when this connection was made after it ended, check and commit.
+# TXN WAIT SEEN [CHECK…]: follow the transaction for WAIT seconds; check and commit when it is due.
+# A connection proves that the machine can be reached only if it was begun after the event: the controller says in SEEN what it knew
+# before it connected (activated, restored). Even a login that finds the event done may have been accepted before it.
 verb_confirm() {
   trap '' HUP PIPE
-  wanted=$1 until=$2
-  shift 2
+  wanted=$1 until=$2 seen=$3
+  shift 3
   now
   until=$((NOW + until))
-  fresh=yes
   while load && [ "$r_txn" = "$wanted" ] && ! terminal; do
     now
     if ! same_boot; then
       lock && load && ! terminal && settle
       unlock
     elif [ "$r_phase" = activated ]; then
-      [ "$fresh" = yes ] || break # a session from before the switch proves nothing: come again
+      [ "$seen" = activated ] || break
       check_and_commit "$@"
-      fresh=no
+      seen=''
       continue
-    elif [ "$r_restored" = yes ] && [ "$fresh" = no ] && [ ! -e "$RUN/regained-$r_txn" ]; then
-      break
     elif [ "$r_restored" = yes ]; then
+      [ "$seen" = restored ] || break
       : >"$RUN/regained-$r_txn"
     fi
     [ "$NOW" -lt "$until" ] || break
-    fresh=no
     nap
   done
   if terminal && lock -w 5; then unlock; fi # whoever ended it has let go of everything now

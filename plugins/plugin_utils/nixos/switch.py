@@ -142,7 +142,7 @@ def _switch(tools: Tools, request: Request, timings: Timings, warnings: tuple[st
             _help_to_end(tools, report)
             continue
         txn = request.txn if report.record is None else report.record.txn
-        step, report = _observe(tools, request, txn, limit)
+        step, report = _observe(tools, request, txn, report, limit)
         timings.took("activate and confirm")
         if begun is Begun.RESUME and step is Step.UNDONE and tools.clock.now() < limit:
             warnings += (f"the earlier deployment {txn} of the same system was rolled back; tried again",)
@@ -153,7 +153,7 @@ def _switch(tools: Tools, request: Request, timings: Timings, warnings: tuple[st
 def _help_to_end(tools: Tools, report: Report) -> None:
     """Show the machine that it can be reached: a rollback waits for that."""
     if report.record is not None and report.record.live:
-        words = guard.confirm_words(report.record.txn, LONG_POLL, guard.HealthChecks())
+        words = guard.confirm_words(report.record.txn, LONG_POLL, guard.seen(report), guard.HealthChecks())
         try:
             tools.machine.run_over_new_connection(guard_script(words))
         except (Unreachable, BackendError) as error:
@@ -161,14 +161,14 @@ def _help_to_end(tools: Tools, report: Report) -> None:
     tools.clock.sleep(0.5)
 
 
-def _observe(tools: Tools, request: Request, txn: str, limit: float) -> tuple[Step, Report]:
+def _observe(tools: Tools, request: Request, txn: str, report: Report, limit: float) -> tuple[Step, Report]:
     """Follow the transaction over connections that are new each time, until it has ended.
 
     Silence is not an error here: the machine acts by itself, and only its record says how.
     """
-    script = guard_script(guard.confirm_words(txn, LONG_POLL, request.health))
     told = tools.clock.now()
     while True:
+        script = guard_script(guard.confirm_words(txn, LONG_POLL, guard.seen(report), request.health))
         try:
             report = guard.parse_report(tools.machine.run_over_new_connection(script))
         except (Unreachable, BackendError) as error:

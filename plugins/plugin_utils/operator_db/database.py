@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy
 from ansible_collections.fediversity.hosting.plugins.module_utils.errors import (
     BackendError,
     HostingError,
@@ -21,8 +20,13 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.errors import 
     Unreachable,
 )
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db import schema
-from sqlalchemy import Connection, Engine, event, select, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+
+try:
+    import sqlalchemy
+    from sqlalchemy import Connection, Engine, event, select, text
+    from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+except ImportError:
+    pass  # libraries.require() reports it before any use
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_MILLISECONDS = 30_000

@@ -41,7 +41,11 @@ from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.wa
     rows_of_items,
     sound,
 )
-from sqlalchemy import Connection, Engine, insert, select, update
+
+try:
+    from sqlalchemy import Connection, Engine, insert, select, update
+except ImportError:
+    pass  # libraries.require() reports it before any use
 
 TABLES = {
     "environments": schema.environments,

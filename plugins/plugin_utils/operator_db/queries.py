@@ -27,8 +27,12 @@ from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.mo
     Resource,
     deployment_id,
 )
-from sqlalchemy import Connection, Engine, Table, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+
+try:
+    from sqlalchemy import Connection, Engine, Table, func, select, update
+    from sqlalchemy.dialects import postgresql, sqlite
+except ImportError:
+    pass  # libraries.require() reports it before any use
 
 Value = TypeVar("Value")
 

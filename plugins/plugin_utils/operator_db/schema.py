@@ -6,32 +6,8 @@
 
 from __future__ import annotations
 
-from sqlalchemy import (
-    JSON,
-    CheckConstraint,
-    Column,
-    DateTime,
-    ForeignKey,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    UniqueConstraint,
-)
-
 # the newest migration; a database at another revision is refused
 REVISION = "0001"
-
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
 
 
 def _identity() -> Column[int]:
@@ -51,110 +27,137 @@ def _record() -> tuple[Column[object], ...]:
     )
 
 
-database_info = Table(
-    "database_info",
-    metadata,
-    _identity(),
-    Column("uuid", String(36), nullable=False),
-    CheckConstraint("id = 1", name="single"),
-)
+try:
+    from sqlalchemy import (
+        JSON,
+        CheckConstraint,
+        Column,
+        DateTime,
+        ForeignKey,
+        Integer,
+        MetaData,
+        String,
+        Table,
+        Text,
+        UniqueConstraint,
+    )
+except ImportError:
+    pass  # libraries.require() reports it before any use
+else:
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
 
-environments = Table(
-    "environments",
-    metadata,
-    _identity(),
-    Column("name", String(32), nullable=False, unique=True),
-    Column("stage", String(16), nullable=False),
-    _json("zones"),
-    _json("network"),
-    _json("proxmox", nullable=True),
-    _json("postgresql", nullable=True),
-    _json("garage", nullable=True),
-)
+    database_info = Table(
+        "database_info",
+        metadata,
+        _identity(),
+        Column("uuid", String(36), nullable=False),
+        CheckConstraint("id = 1", name="single"),
+    )
 
-machines = Table(
-    "machines",
-    metadata,
-    _identity(),
-    Column("name", String(63), nullable=False, unique=True),
-    Column("environment_id", Integer, ForeignKey("environments.id"), nullable=False),
-    Column("runtime", String(16), nullable=False),
-    # empty only within the transaction of an import that exchanges addresses
-    Column("address", String(45)),
-    Column("ssh_port", Integer, nullable=False),
-    Column("cores", Integer),
-    Column("memory", Integer),
-    Column("disk", Integer),
-    Column("vmid", Integer),
-    Column("node", String(63)),
-    Column("system", Text),
-    Column("generation", Integer),
-    *_record(),
-    UniqueConstraint("environment_id", "address"),
-)
+    environments = Table(
+        "environments",
+        metadata,
+        _identity(),
+        Column("name", String(32), nullable=False, unique=True),
+        Column("stage", String(16), nullable=False),
+        _json("zones"),
+        _json("network"),
+        _json("proxmox", nullable=True),
+        _json("postgresql", nullable=True),
+        _json("garage", nullable=True),
+    )
 
-operators = Table(
-    "operators",
-    metadata,
-    _identity(),
-    Column("name", String(32), nullable=False, unique=True),
-    Column("display_name", Text, nullable=False),
-    Column("contact", Text, nullable=False),
-)
+    machines = Table(
+        "machines",
+        metadata,
+        _identity(),
+        Column("name", String(63), nullable=False, unique=True),
+        Column("environment_id", Integer, ForeignKey("environments.id"), nullable=False),
+        Column("runtime", String(16), nullable=False),
+        # empty only within the transaction of an import that exchanges addresses
+        Column("address", String(45)),
+        Column("ssh_port", Integer, nullable=False),
+        Column("cores", Integer),
+        Column("memory", Integer),
+        Column("disk", Integer),
+        Column("vmid", Integer),
+        Column("node", String(63)),
+        Column("system", Text),
+        Column("generation", Integer),
+        *_record(),
+        UniqueConstraint("environment_id", "address"),
+    )
 
-deployments = Table(
-    "deployments",
-    metadata,
-    _identity(),
-    Column("operator_id", Integer, ForeignKey("operators.id"), nullable=False),
-    Column("name", String(32), nullable=False),
-    Column("environment_id", Integer, ForeignKey("environments.id"), nullable=False),
-    Column("wanted", String(16), nullable=False),
-    Column("module_version", String(64), nullable=False),
-    *_record(),
-    UniqueConstraint("operator_id", "name"),
-)
+    operators = Table(
+        "operators",
+        metadata,
+        _identity(),
+        Column("name", String(32), nullable=False, unique=True),
+        Column("display_name", Text, nullable=False),
+        Column("contact", Text, nullable=False),
+    )
 
-application_instances = Table(
-    "application_instances",
-    metadata,
-    _identity(),
-    Column("deployment_id", Integer, ForeignKey("deployments.id"), nullable=False),
-    Column("application", String(32), nullable=False),
-    # both empty only within the transaction of an import that exchanges them between instances
-    Column("machine_id", Integer, ForeignKey("machines.id")),
-    Column("domain", String(253), unique=True),
-    _json("settings"),
-    _json("nixos_options"),
-    UniqueConstraint("deployment_id", "application"),
-    UniqueConstraint("machine_id", "application"),
-)
+    deployments = Table(
+        "deployments",
+        metadata,
+        _identity(),
+        Column("operator_id", Integer, ForeignKey("operators.id"), nullable=False),
+        Column("name", String(32), nullable=False),
+        Column("environment_id", Integer, ForeignKey("environments.id"), nullable=False),
+        Column("wanted", String(16), nullable=False),
+        Column("module_version", String(64), nullable=False),
+        *_record(),
+        UniqueConstraint("operator_id", "name"),
+    )
 
-resources = Table(
-    "resources",
-    metadata,
-    _identity(),
-    Column("environment_id", Integer, ForeignKey("environments.id"), nullable=False),
-    Column("kind", String(32), nullable=False),
-    Column("name", Text, nullable=False),
-    Column("instance_id", Integer, ForeignKey("application_instances.id")),
-    Column("machine_id", Integer, ForeignKey("machines.id")),
-    _json("outputs"),
-    Column("updated_at", DateTime(timezone=True), nullable=False),
-    UniqueConstraint("environment_id", "kind", "name"),
-)
+    application_instances = Table(
+        "application_instances",
+        metadata,
+        _identity(),
+        Column("deployment_id", Integer, ForeignKey("deployments.id"), nullable=False),
+        Column("application", String(32), nullable=False),
+        # both empty only within the transaction of an import that exchanges them between instances
+        Column("machine_id", Integer, ForeignKey("machines.id")),
+        Column("domain", String(253), unique=True),
+        _json("settings"),
+        _json("nixos_options"),
+        UniqueConstraint("deployment_id", "application"),
+        UniqueConstraint("machine_id", "application"),
+    )
 
-# No foreign key to the instances: a secret outlives its instance as long as a backup of it may be restored.
-secrets = Table(
-    "secrets",
-    metadata,
-    _identity(),
-    Column("owner", String(128), nullable=False),
-    Column("name", String(64), nullable=False),
-    Column("kind", String(32), nullable=False),
-    Column("ciphertext", Text, nullable=False),
-    Column("key_id", String(16), nullable=False),
-    Column("revision", Integer, nullable=False, server_default="1"),
-    Column("created_at", DateTime(timezone=True), nullable=False),
-    UniqueConstraint("owner", "name"),
-)
+    resources = Table(
+        "resources",
+        metadata,
+        _identity(),
+        Column("environment_id", Integer, ForeignKey("environments.id"), nullable=False),
+        Column("kind", String(32), nullable=False),
+        Column("name", Text, nullable=False),
+        Column("instance_id", Integer, ForeignKey("application_instances.id")),
+        Column("machine_id", Integer, ForeignKey("machines.id")),
+        _json("outputs"),
+        Column("updated_at", DateTime(timezone=True), nullable=False),
+        UniqueConstraint("environment_id", "kind", "name"),
+    )
+
+    # No foreign key to the instances: a secret outlives its instance as long as a backup of it may be restored.
+    secrets = Table(
+        "secrets",
+        metadata,
+        _identity(),
+        Column("owner", String(128), nullable=False),
+        Column("name", String(64), nullable=False),
+        Column("kind", String(32), nullable=False),
+        Column("ciphertext", Text, nullable=False),
+        Column("key_id", String(16), nullable=False),
+        Column("revision", Integer, nullable=False, server_default="1"),
+        Column("created_at", DateTime(timezone=True), nullable=False),
+        UniqueConstraint("owner", "name"),
+    )

@@ -12,8 +12,12 @@ import string
 from collections.abc import Callable
 
 from ansible_collections.fediversity.hosting.plugins.module_utils.errors import InvalidInput
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+try:
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+except ImportError:
+    pass  # libraries.require() reports it before any use
 
 ALPHANUMERIC = string.ascii_letters + string.digits
 MAX_LENGTH = 4096

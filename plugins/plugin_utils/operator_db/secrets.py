@@ -24,9 +24,13 @@ from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.se
     derive,
     generate,
 )
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
-from sqlalchemy import Connection, Engine, Row, func, select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
+
+try:
+    from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+    from sqlalchemy import Connection, Engine, Row, func, select, tuple_, update
+    from sqlalchemy.dialects import postgresql, sqlite
+except ImportError:
+    pass  # libraries.require() reports it before any use
 
 KEY_HINT = "Set FEDIVERSITY_SECRET_KEY_FILE (or FEDIVERSITY_SECRET_KEY) to the key that the secrets were encrypted with"
 # pairs of (owner, name) in one IN clause: well below SQLite's limit of 32766 parameters

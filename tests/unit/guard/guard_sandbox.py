@@ -85,9 +85,10 @@ class Sandbox:
     def confirm(self, txn: str = "t1", **health: object) -> guard.Report:
         """Follow a transaction as the controller does, to its end."""
         checks = guard.HealthChecks(**health)  # type: ignore[arg-type]
-        words = [word.replace("patience=30", "patience=1") for word in guard.confirm_words(txn, 10, checks)]
+        report = guard.Report()
         for _look in range(20):
-            report = self.run(words)
+            words = guard.confirm_words(txn, 10, guard.seen(report), checks)
+            report = self.run([word.replace("patience=30", "patience=1") for word in words])
             if report.record is not None and not report.record.live:
                 return report
         raise AssertionError(f"{txn} did not end: {report}")

@@ -224,7 +224,7 @@ def test_a_missing_library_is_named(source: Path, sqlite_url: str, tmp_path: Pat
         PYTHONPATH=str(hidden),
     )
     assert done.returncode != 0
-    assert said("the Python library sqlalchemy is missing. Install it: pip install sqlalchemy", done.stderr)
+    assert said("the Python library SQLAlchemy is missing. Install it: pip install SQLAlchemy", done.stderr)
 
 
 def test_other_files_are_left_to_other_plugins(sqlite_url: str, tmp_path: Path) -> None:

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import uuid
 
-import sqlalchemy as sa
-from alembic import op
+try:
+    import sqlalchemy as sa
+    from alembic import op
+except ImportError:
+    pass  # libraries.require() reports it before any use
+
 
 revision = "0001"
 down_revision = None
