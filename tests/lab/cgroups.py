@@ -21,7 +21,7 @@ _PREFIX = "fediversity-lab-"
 def mount_point() -> Path | None:
     """Where cgroup2 is mounted: /sys/fs/cgroup (unified) or a directory below it (hybrid); None when it is not."""
     for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
-        before, _, after = line.partition(" - ")
+        before, _unused, after = line.partition(" - ")
         if after.startswith("cgroup2 "):
             return Path(re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), before.split()[4]))
     return None
@@ -93,7 +93,7 @@ def remove(directory: Path, patience: float = 5.0) -> None:
     """Remove a directory tree whose processes are dead; they leave their cgroup a moment after they were reaped."""
     deadline = time.monotonic() + patience
     while directory.is_dir():
-        for path, _, _ in os.walk(directory, topdown=False):
+        for path, _unused, _unused in os.walk(directory, topdown=False):
             with contextlib.suppress(OSError):
                 os.rmdir(path)
         if time.monotonic() > deadline:

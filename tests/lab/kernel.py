@@ -101,7 +101,7 @@ def filesystem(path: Path) -> str:
     device = os.stat(path).st_dev
     wanted = f"{os.major(device)}:{os.minor(device)}"
     for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
-        before, _, after = line.partition(" - ")
+        before, _unused, after = line.partition(" - ")
         if before.split()[2] == wanted:
             return after.split()[0]
     return "unknown"

@@ -176,7 +176,7 @@ def _boot(machine: Machine, power: Power) -> int:
     finally:
         os.close(go)  # without the byte the child gives up
         power.cut()
-        _, status = os.waitpid(pid, 0)
+        _unused, status = os.waitpid(pid, 0)
         power.init = 0
     return status
 

@@ -149,7 +149,7 @@ def _nameserver_answers() -> None:
             client.settimeout(1)
             client.connect((NAMESERVER, 53))
             client.send(struct.pack("!6H", 1, 0, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!2H", 6, 1))
-            flags, _, answers = struct.unpack("!2xHHH", client.recv(512)[:8])
+            flags, _unused, answers = struct.unpack("!2xHHH", client.recv(512)[:8])
         if flags & 0xF or not answers:
             raise ConnectionError(f"the name server does not serve {zone} yet")
     tcp_answers(NAMESERVER, 22)

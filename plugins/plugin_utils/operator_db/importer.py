@@ -43,17 +43,10 @@ from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.wa
 )
 
 try:
-    from sqlalchemy import Connection, Engine, insert, select, update
+    from sqlalchemy import Connection, Engine, Table, insert, select, update
 except ImportError:
     pass  # libraries.require() reports it before any use
 
-TABLES = {
-    "environments": schema.environments,
-    "machines": schema.machines,
-    "operators": schema.operators,
-    "deployments": schema.deployments,
-    "instances": schema.application_instances,
-}
 # unique columns that may change hands between rows of one import
 EXCHANGED = {"machines": {"address": "address"}, "instances": {"domain": "domain", "machine": "machine_id"}}
 COUNTS = ("created", "updated", "unchanged", "unlisted")
@@ -204,7 +197,7 @@ def _write(connection: Connection, before: Rows, wanted: Rows) -> None:
     """Insert and update; every kind comes after those it refers to."""
     ids: dict[str, dict[str, int]] = {}
     for kind in KINDS:
-        table = TABLES[kind]
+        table = _table(kind)
         ids[kind] = _ids(connection, kind, ids)
         stored = before[kind]
         changed = {key: row for key, row in wanted[kind].items() if key in stored and _differ(stored[key], row)}
@@ -225,7 +218,7 @@ def _write(connection: Connection, before: Rows, wanted: Rows) -> None:
 
 def _ids(connection: Connection, kind: str, ids: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
     """Database ids of the rows of a kind by key."""
-    table = TABLES[kind]
+    table = _table(kind)
     if kind == "deployments":
         names = {identity: name for name, identity in ids["operators"].items()}
         rows = connection.execute(select(table.c.operator_id, table.c.name, table.c.id))
@@ -253,3 +246,8 @@ def _columns(kind: str, key: str, row: Mapping[str, Any], ids: Mapping[str, Mapp
     if kind == "deployments":
         columns["wanted"] = columns.pop("state")
     return columns
+
+
+def _table(kind: str) -> Table:
+    """The table that holds the rows of one section of operators.yml."""
+    return schema.metadata.tables["application_instances" if kind == "instances" else kind]

@@ -288,7 +288,7 @@ async def update_acl(call: Call) -> object:
         if role not in BUILT_IN_ROLES and role not in cluster.roles:
             raise ApiError(f"ACL update failed: role '{role}' does not exist")
         for kind, name in subjects:
-            user, _, token = name.partition("!")
+            user, _unused, token = name.partition("!")
             if user not in cluster.users:
                 raise ApiError(f"ACL update failed: user '{user}' does not exist")
             if token and token not in cluster.users[user]["tokens"]:
@@ -321,6 +321,6 @@ async def get_permissions(call: Call) -> object:
 
 def identity(cluster: Cluster, full: str) -> Identity:
     """The user or token of that name."""
-    user, _, token = full.partition("!")
+    user, _unused, token = full.partition("!")
     found = cluster.users.get(user, {}).get("tokens", {}).get(token, {})
     return Identity(user, token, bool(token) and bool(found.get("privsep", 1)))

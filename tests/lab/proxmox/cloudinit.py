@@ -49,7 +49,7 @@ def guest_spec(name: str, vmid: int, config: Mapping[str, Option]) -> GuestSpec:
     addresses: list[str] = []
     gateway = None
     for key in sorted(key for key in told if key.startswith("ipconfig")):
-        values, _ = parse_property_string("ipconfig", str(told[key]), key)
+        values, _unused = parse_property_string("ipconfig", str(told[key]), key)
         addresses += [values[family] for family in ("ip", "ip6") if values.get(family) not in (None, "dhcp", "auto")]
         gateway = gateway or values.get("gw")
     return GuestSpec(
@@ -86,7 +86,7 @@ def network_data(config: Mapping[str, Option]) -> str:
         lines += ["    - type: physical", f"      name: eth{index}"]
         lines += [f"      mac_address: '{mac_of(str(config[key])).lower()}'", "      subnets:"]
         number = key.removeprefix("net")
-        values, _ = parse_property_string("ipconfig", str(config.get(f"ipconfig{number}", "")))
+        values, _unused = parse_property_string("ipconfig", str(config.get(f"ipconfig{number}", "")))
         for family, gateway, suffix in (("ip", "gw", ""), ("ip6", "gw6", "6")):
             address = values.get(family)
             if address in ("dhcp", "auto"):

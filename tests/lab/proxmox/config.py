@@ -88,7 +88,7 @@ class Drive:
 def parse_drive(name: str, text: str) -> Drive:
     """A drive option that has passed the schema."""
     kind = re.sub(r"\d+$", "", name)
-    values, _ = parse_property_string(kind, text, name)
+    values, _unused = parse_property_string(kind, text, name)
     raw = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
     keys = {key: value for key, value in raw.items() if key not in ("file", "volume")}
     return Drive(values["file"], keys)
@@ -101,7 +101,7 @@ def drives(config: Mapping[str, Option]) -> dict[str, Drive]:
 
 def with_mac(text: str, mac: str) -> str:
     """The NIC option as it is stored: as sent, with a MAC where none was given."""
-    values, _ = parse_property_string("net", text)
+    values, _unused = parse_property_string("net", text)
     if "macaddr" in values:
         return text
     others = [

@@ -99,7 +99,7 @@ def find_endpoint(method: str, path: str) -> tuple[Endpoint, dict[str, str]] | N
             found.append((len(values), entry, values))
     if not found:
         return None
-    _, entry, values = min(found, key=lambda row: row[0])
+    _unused, entry, values = min(found, key=lambda row: row[0])
     return entry, values
 
 

@@ -66,13 +66,13 @@ def _number(text: str) -> float | None:
 
 def parse_spec(text: str) -> Spec:
     """One line of the notation that tables/vm.toml describes."""
-    text, _, pattern = text.partition("~")
+    text, _unused, pattern = text.partition("~")
     first, *words = text.split()
     if first == "alias":
         return Spec("string", optional=True, alias=words[0], sets=words[1].removeprefix("sets=") if words[1:] else "")
     found: dict[str, Any] = {"type": TYPES[first.lstrip("?")], "optional": first.startswith("?"), "pattern": pattern}
     for word in words:
-        name, _, value = word.partition("=")
+        name, _unused, value = word.partition("=")
         if ".." in name:
             low, high = name.split("..")
             found |= {"minimum": _number(low), "maximum": _number(high)}

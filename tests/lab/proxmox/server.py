@@ -20,7 +20,7 @@ from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
 
-from . import access, agent, pools, power, qemu, storage, tasklist  # noqa: F401  they register their calls
+from . import access, agent, pools, power, qemu, storage, tasklist
 from .cluster import keep_statistics, require_node, take_statistics
 from .errors import ApiError, unauthorized
 from .guests import Guests
@@ -32,6 +32,8 @@ from .tasks import Tasks
 from .world import LAB_IMAGE, Image, new_cluster, seed
 
 BASE = "/api2/json"
+# imported because each registers its calls in HANDLERS
+CALLS = (access, agent, pools, power, qemu, storage, tasklist)
 BODY_LIMIT = 512 << 10  # bytes of a request that is no upload
 TOKEN = re.compile(r"PVEAPIToken[= ]([^\s:/]+@[A-Za-z][\w.\-]+)!([A-Za-z][\w.\-]+)[=:]([0-9a-fA-F-]{36})")
 

@@ -75,7 +75,7 @@ class Tasks:
         """Runs `worker` in the background; its UPID. `user` may be user!token."""
         pid, pstart, now = next(self._pids) & 0xFFFFFFFF, int(time.monotonic() * 100), int(time.time())
         upid = f"UPID:{node}:{pid:08X}:{pstart:08X}:{now:08X}:{kind}:{identifier}:{user}:"
-        name, _, token = user.partition("!")
+        name, _unused, token = user.partition("!")
         task = Task(upid, node, pid, pstart, now, kind, identifier, name, token)
         self.all[upid] = task
         self._save(task)

@@ -30,7 +30,7 @@ def contents(cluster: Cluster, name: str) -> list[str]:
 
 def split(volid: str) -> tuple[str, str]:
     """(storage, volume name) of a volume id."""
-    name, _, volume = volid.partition(":")
+    name, _unused, volume = volid.partition(":")
     return name, volume
 
 

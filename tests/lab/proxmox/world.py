@@ -56,7 +56,7 @@ def add_accounts(cluster: Cluster, accounts: Mapping[str, Any]) -> None:
         user = cluster.users.setdefault(name, new_user())
         user["password"] = account.get("password", "")
     for name, account in accounts.get("tokens", {}).items():
-        owner, _, token = name.partition("!")
+        owner, _unused, token = name.partition("!")
         tokens = cluster.users.setdefault(owner, new_user())["tokens"]
         tokens[token] = {"expire": 0, "privsep": account.get("privsep", 1), "secret": account["secret"]}
     for name in {owner.partition("!")[0] for kind in ("users", "tokens") for owner in accounts.get(kind, {})} - {ROOT}:

@@ -48,7 +48,7 @@ def test_identity_has_one_authorized_key_per_line() -> None:
 
 
 def test_every_machine_has_its_own_host_key_and_machine_id(tmp_path: Path) -> None:
-    first, second = (new_machine_files("web", tmp_path) for _ in range(2))
+    first, second = (new_machine_files("web", tmp_path) for _unused in range(2))
     assert all(one.content != other.content for one, other in zip(first, second, strict=True))
     assert list(tmp_path.iterdir()) == []
 

@@ -41,7 +41,7 @@ def test_a_second_upgrade_keeps_the_database(engine: Engine) -> None:
 
 
 def test_parallel_upgrades_agree(empty: Engine) -> None:
-    engines = [database.connect(empty.url.render_as_string(hide_password=False)) for _ in range(4)]
+    engines = [database.connect(empty.url.render_as_string(hide_password=False)) for _unused in range(4)]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(database.upgrade, engines))
     with database.reading(empty) as connection:

@@ -138,7 +138,7 @@ def test_one_and_true_are_different_options(empty: Engine, lab: Path, catalogue:
 
 
 def test_parallel_imports_agree(empty: Engine, lab: Path, catalogue: Catalogue) -> None:
-    engines = [connect(empty.url.render_as_string(hide_password=False)) for _ in range(3)]
+    engines = [connect(empty.url.render_as_string(hide_password=False)) for _unused in range(3)]
     with ThreadPoolExecutor(3) as pool:
         imports = list(pool.map(lambda engine: import_operators(engine, lab, catalogue), engines))
     assert sorted(imported.counts["created"] for imported in imports) == [0, 0, 19]

@@ -95,7 +95,7 @@ def test_parallel_processes_agree(engine: Engine) -> None:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     processes = [
         subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(3)
+        for _unused in range(3)
     ]
     try:
         for process in processes:

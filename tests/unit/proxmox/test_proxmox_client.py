@@ -69,7 +69,7 @@ CUT = LostAnswer("the connection broke", where="pve1")
     ],
 )
 def test_text_gives_the_class(text: str, error: type[HostingError]) -> None:
-    assert type(error_of_text(text)) is error
+    assert error_of_text(text).__class__ is error
 
 
 def test_refused_parameters_are_named() -> None:

@@ -28,10 +28,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
             timing: Timing = QUICK,
             hosts: Any = None,
             images: tuple[Image, ...] = (IMAGE,),
-            accounts: dict[str, Any] = ACCOUNTS,
+            accounts: dict[str, Any] | None = None,
         ) -> Simulator:
             state = tmp_path
-            (state / "accounts.json").write_text(json.dumps(accounts), encoding="utf-8")
+            (state / "accounts.json").write_text(json.dumps(accounts or ACCOUNTS), encoding="utf-8")
             return stack.enter_context(simulator_on(state, timing, hosts or NoGuests(), images))
 
         yield starter

@@ -6,12 +6,12 @@
 
 from __future__ import annotations
 
-from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.schema import metadata
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db import schema
 
 try:
     from alembic import context
 except ImportError:
     pass  # nothing but Alembic runs this file
 else:
-    context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
+    context.configure(connection=context.config.attributes["connection"], target_metadata=schema.metadata)
     context.run_migrations()

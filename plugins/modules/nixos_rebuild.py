@@ -1,0 +1,218 @@
+# Copyright: (c) 2026, Fediversity hosting contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nixos_rebuild
+short_description: Switch a NixOS machine to a system, with a rollback that needs nobody
+version_added: "0.1.0"
+author: Fediversity hosting contributors (@fediversity)
+description:
+  - Copies the closure of a NixOS system to the machine, activates it without making it the default, checks it over a new
+    connection, and only then makes it the profile's current generation and the boot default.
+  - Whatever happens before that commit ends on the old system. A failed activation or health check rolls back at once. Silence
+    (the network, the SSH server or the key of the controller is gone, or the controller itself) rolls back at a deadline that the
+    machine keeps by itself, and restarts the machine when that does not bring the contact back. A restart or power cut boots the
+    old system.
+  - Running the task again after an interruption of any kind, of the controller too, continues or starts over.
+  - The module is an action plugin. It needs no Python on the machine, and no privileges but root's, directly or by C(become).
+  - How it works, the journal on the machine, and what to do by hand are in the page C(docs/guarded-switch.md) of the collection.
+requirements:
+  - "on the controller: nix-copy-closure, nix-store and ssh on PATH"
+  - "on the machine: NixOS (systemd, Nix, util-linux, coreutils), curl for HTTP health checks"
+options:
+  system:
+    description:
+      - Store path of the system, as M(fediversity.hosting.nix_build) returns it. It must be in the controller's store,
+        or already on the machine.
+    type: str
+    required: true
+  action:
+    description:
+      - V(switch) activates the system and makes it the boot default.
+      - V(boot) only makes it the boot default; it runs after the next restart.
+      - V(test) only activates it; the boot default stays.
+      - V(dry_activate) copies it and returns what the activation would do.
+    type: str
+    choices: [switch, boot, test, dry_activate]
+    default: switch
+  rollback:
+    description: Return to the old system when the activation or a check fails, or when there is no contact any more.
+    type: bool
+    default: true
+  confirm_timeout:
+    description: Seconds after the activation within which the controller must come back over a new connection, V(1) to V(3600).
+    type: int
+    default: 30
+  activation_timeout:
+    description: Seconds that the activation may take, V(1) to V(7200).
+    type: int
+    default: 300
+  connect_timeout:
+    description: Seconds to wait for a machine that does not answer yet because it is still booting. V(0) tries once.
+    type: int
+    default: 120
+  health_checks:
+    description:
+      - What must hold on the machine before the system is committed. Units, commands and addresses are tried for 30 seconds.
+      - In addition no unit may have failed that had not failed before.
+    type: dict
+    suboptions:
+      units:
+        description: Units that must be active.
+        type: list
+        elements: str
+        default: []
+      unit_stable:
+        description: Seconds during which the units must stay active and not restart, V(0) to V(3600).
+        type: int
+        default: 0
+      commands:
+        description: Shell commands, one line each, run as root on the machine, that must succeed. Their output goes to the log.
+        type: list
+        elements: str
+        default: []
+      http:
+        description: Addresses that the machine itself fetches. Certificates are not checked.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          url:
+            description: HTTP or HTTPS address.
+            type: str
+            required: true
+          status:
+            description: Status that the answer must have.
+            type: int
+            default: 200
+  substitute_on_destination:
+    description: Let the machine fetch what it can from its own substituters.
+    type: bool
+    default: false
+  compress:
+    description: Compress the copy. It makes copies several times slower unless the network is slow.
+    type: bool
+    default: false
+notes:
+  - The closure is copied as the user of the SSH connection. With C(become) that user must be trusted by the machine's Nix.
+  - A system with another init interface than the running one (switch-to-configuration ends with code 100) can only be booted. The
+    task then fails with RV(needs_reboot) and has changed nothing.
+seealso:
+  - module: fediversity.hosting.nix_build
+  - module: fediversity.hosting.secret_files
+extends_documentation_fragment:
+  - fediversity.hosting.attributes
+attributes:
+  check_mode:
+    support: full
+    details: Runs the machine's dry activation if the system has been copied already. Nothing is copied.
+  diff_mode:
+    support: full
+    details: Difference of the closures, by packages if the controller holds both, else by store paths.
+  idempotent:
+    support: full
+    details: A machine that runs the system, and has it as its profile, costs one SSH handshake.
+"""
+
+EXAMPLES = r"""
+- name: Switch the machine, check its web server, commit
+  fediversity.hosting.nixos_rebuild:
+    system: "{{ fleet_build.systems[inventory_hostname] }}"
+    health_checks:
+      units: [nginx.service]
+      unit_stable: 5
+      http:
+        - url: http://localhost/
+
+- name: See what a switch would do
+  fediversity.hosting.nixos_rebuild:
+    system: "{{ fleet_build.systems[inventory_hostname] }}"
+    action: dry_activate
+  register: preview
+
+- name: Make it the boot default for the next maintenance window
+  fediversity.hosting.nixos_rebuild:
+    system: "{{ fleet_build.systems[inventory_hostname] }}"
+    action: boot
+"""
+
+RETURN = r"""
+changed:
+  description: Whether the machine has another system than before. False after a rollback.
+  returned: always
+  type: bool
+msg:
+  description: What went wrong and what to do; begins with C(rolled back) after a rollback.
+  returned: failure
+  type: str
+txn:
+  description: Name of the transaction in the machine's journal; empty when there was nothing to do.
+  returned: when the machine answered
+  type: str
+  sample: 20261120t234655z-2451053c
+old:
+  description: Store path of the system that ran before.
+  returned: when the machine answered
+  type: str
+new:
+  description: Store path of the wanted system.
+  returned: when the machine answered
+  type: str
+phase:
+  description:
+    - How it ended. V(unchanged), V(committed), V(tested), V(rolled-back), V(needs-reboot), V(failed) (only without O(rollback)),
+      or V(planned) in check mode and for O(action=dry_activate).
+  returned: when the machine answered
+  type: str
+rc:
+  description: Exit code of switch-to-configuration on the machine; null when it was not run.
+  returned: when the machine answered
+  type: int
+generation:
+  description: Number of the profile's current generation.
+  returned: when the machine answered
+  type: str
+needs_reboot:
+  description: Whether kernel, initial RAM disk, modules or kernel parameters of the system are not the booted ones.
+  returned: when the machine answered
+  type: bool
+failed_units:
+  description: Failed units before and after.
+  returned: when the machine answered and it was not a preview
+  type: dict
+  contains:
+    before:
+      description: Units that had failed before the switch.
+      type: list
+      elements: str
+    after:
+      description: Units that were failed at the end.
+      type: list
+      elements: str
+rollback:
+  description: Why and how the machine returned to the old system; null when it did not.
+  returned: when the machine answered and it was not a preview
+  type: dict
+  contains:
+    reason:
+      description: What had gone wrong.
+      type: str
+    method:
+      description: V(reactivate), V(reboot), V(loader) (only O(action=boot)) or V(disarm) (nothing had been activated).
+      type: str
+    seconds:
+      description: From the start of the activation until the old system was in place and reachable.
+      type: float
+log:
+  description: The last 100 lines that switch-to-configuration and the health checks wrote.
+  returned: when the machine answered
+  type: list
+  elements: str
+timings:
+  description: Seconds per step.
+  returned: when the machine answered and it was not a preview
+  type: dict
+"""

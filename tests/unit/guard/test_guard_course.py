@@ -1,0 +1,279 @@
+# Copyright: (c) 2026, Fediversity hosting contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The course of a switch against a scripted machine: which verbs, over which connections, and how it ends."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+from ansible_collections.fediversity.hosting.plugins.module_utils.errors import (
+    BackendError,
+    HostingError,
+    Locked,
+    Unreachable,
+)
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos import guard, switch
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.remote import Clock, first_contact
+
+OLD = "/nix/store/00000000000000000000000000000000-old"
+NEW = "/nix/store/11111111111111111111111111111111-new"
+REQUEST = guard.Request(txn="t1", owner="me", system=NEW)
+
+Answer = str | Exception
+
+
+@dataclass
+class Script:
+    """Answers in order: ("verb", "shared" or "new", answer); anything else that is asked for fails the test."""
+
+    steps: list[tuple[str, str, Answer]]
+    time: float = 0.0
+    said: list[str] = field(default_factory=list)
+    known: list[str] = field(default_factory=list)
+    copies: int = 0
+
+    def run(self, script: bytes) -> str:
+        return self._answer("shared", script)
+
+    def run_over_new_connection(self, script: bytes) -> str:
+        return self._answer("new", script)
+
+    def forget_connection(self) -> None:
+        """Nothing is kept here."""
+
+    def _answer(self, connection: str, script: bytes) -> str:
+        match = re.match(r"set -- (\S+)", script.decode())
+        assert match is not None
+        assert self.steps, f"{match[1]} was not expected"
+        verb, wanted, answer = self.steps.pop(0)
+        if verb == "confirm":
+            self.known.append(shlex.split(script.decode().splitlines()[0])[5])
+        assert (match[1], connection) == (verb, wanted)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def sleep(self, seconds: float) -> None:
+        self.time += max(seconds, 0.01)
+
+    @property
+    def tools(self) -> switch.Tools:
+        def copy() -> None:
+            self.copies += 1
+
+        return switch.Tools(self, copy, self.said.append, 120, Clock(lambda: self.time, self.sleep))
+
+
+def status(current: str = OLD, profile: str = OLD, extra: Sequence[str] = ()) -> str:
+    return "\n".join(["@nixos=yes", "@arch=x86_64", f"@current={current}", f"@profile={profile}", *extra])
+
+
+def record(phase: str, txn: str = "t1", system: str = NEW, *extra: str) -> str:
+    fields = {
+        "txn": txn,
+        "owner": "somebody",
+        "action": "switch",
+        "phase": phase,
+        "system_old": OLD,
+        "system_new": system,
+    }
+    return "\n".join([*(f"@record_{key}={value}" for key, value in fields.items()), "@same_boot=yes", *extra])
+
+
+def deploy(script: Script, check: Callable[[guard.Report], None] = lambda report: None) -> switch.Outcome:
+    outcome = switch.deploy(script.tools, REQUEST, check)
+    assert not script.steps
+    return outcome
+
+
+def test_unchanged_costs_one_connection() -> None:
+    script = Script([("status", "shared", status(NEW, NEW))])
+    outcome = deploy(script)
+    assert (outcome.changed, outcome.phase, outcome.error, script.copies) == (False, "unchanged", None, 0)
+
+
+def test_clean_deployment_confirms_over_new_connections() -> None:
+    script = Script(
+        [
+            ("status", "shared", status()),
+            ("begin", "shared", "@result=started\n" + record("armed")),
+            ("confirm", "new", record("activated")),
+            ("confirm", "new", record("committed", "t1", NEW, "@generation=8", "@log=done")),
+        ]
+    )
+    outcome = deploy(script)
+    assert script.known == ["-", "activated"]
+    values = switch.result(outcome)
+    assert (values["failed"], values["changed"], values["generation"], values["log"]) == (False, True, "8", ["done"])
+    assert script.copies == 1
+
+
+def test_a_system_that_is_there_is_not_copied_again() -> None:
+    script = Script(
+        [
+            ("status", "shared", status(extra=["@valid=yes"])),
+            ("begin", "shared", "@result=started\n" + record("armed")),
+            ("confirm", "new", record("committed")),
+        ]
+    )
+    deploy(script)
+    assert script.copies == 0
+
+
+def test_silence_is_waited_out_until_the_machine_says_how_it_ended() -> None:
+    silence = [("confirm", "new", Unreachable("timed out")) for _look in range(40)]
+    script = Script(
+        [
+            ("status", "shared", status()),
+            ("begin", "shared", "@result=started\n" + record("armed")),
+            *silence,
+            ("confirm", "new", BackendError("sh: not found")),
+            ("confirm", "new", record("rolled-back", "t1", NEW, "@record_reason=no contact", "@record_method=reboot")),
+        ]
+    )
+    values = switch.result(deploy(script))
+    assert (values["failed"], values["changed"], values["rollback"]["method"]) == (True, False, "reboot")
+    assert values["msg"].startswith("rolled back: no contact")
+    assert any("no contact yet" in text for text in script.said)
+
+
+def test_silence_past_every_deadline_is_told_as_what_it_is() -> None:
+    script = Script(
+        [
+            ("status", "shared", status()),
+            ("begin", "shared", "@result=started\n" + record("armed")),
+            *[("confirm", "new", Unreachable("timed out")) for _look in range(2000)],
+        ]
+    )
+    with pytest.raises(Unreachable, match="returns to the old system by itself"):
+        deploy(script)
+    assert script.time > guard.longest(REQUEST, 120)
+
+
+def test_a_run_after_a_killed_one_resumes_it() -> None:
+    script = Script(
+        [
+            ("status", "shared", status()),
+            ("begin", "shared", "@result=locked\n" + record("activated", "t0")),
+            ("confirm", "new", record("committed", "t0")),
+        ]
+    )
+    assert deploy(script).txn == "t0"
+
+
+def test_a_resumed_run_that_was_too_late_starts_over() -> None:
+    script = Script(
+        [
+            ("status", "shared", status()),
+            ("begin", "shared", "@result=locked\n" + record("activated", "t0")),
+            ("confirm", "new", record("rolled-back", "t0")),
+            ("begin", "shared", "@result=started\n" + record("armed")),
+            ("confirm", "new", record("committed")),
+        ]
+    )
+    outcome = deploy(script)
+    assert (outcome.txn, outcome.error) == ("t1", None)
+    assert "tried again" in outcome.warnings[0]
+
+
+def test_a_rollback_under_way_is_helped_to_its_end_first() -> None:
+    script = Script(
+        [
+            ("status", "shared", status()),
+            ("begin", "shared", "@result=locked\n" + record("rolling-back", "t0")),
+            ("confirm", "new", record("rolled-back", "t0")),
+            ("begin", "shared", "@result=started\n" + record("armed")),
+            ("confirm", "new", record("committed")),
+        ]
+    )
+    assert deploy(script).phase == "committed"
+
+
+def test_somebody_elses_lock_is_an_error() -> None:
+    script = Script(
+        [("status", "shared", status()), ("begin", "shared", "@result=locked\n" + record("activated", "t0", OLD))]
+    )
+    with pytest.raises(Locked, match="somebody"):
+        deploy(script)
+
+
+def test_a_lost_answer_to_begin_finds_the_own_transaction() -> None:
+    script = Script(
+        [
+            ("status", "shared", status()),
+            ("begin", "shared", Unreachable("broken pipe")),
+            ("begin", "shared", "@result=locked\n" + record("activating")),
+            ("confirm", "new", record("committed")),
+        ]
+    )
+    assert deploy(script).txn == "t1"
+
+
+def test_a_restart_in_an_earlier_run_is_settled_and_told() -> None:
+    left = record("committing", "t0").replace("@same_boot=yes", "@same_boot=no")
+    script = Script(
+        [
+            ("status", "shared", status(NEW, NEW, [left])),
+            ("settle", "shared", status(NEW, NEW, [record("committed", "t0")])),
+        ]
+    )
+    outcome = deploy(script)
+    assert (outcome.changed, outcome.error) == (False, None)
+    assert "t0 of somebody" in outcome.warnings[0]
+
+
+def test_failures_that_were_there_before_are_a_warning() -> None:
+    script = Script(
+        [
+            ("status", "shared", status()),
+            ("begin", "shared", "@result=started\n" + record("armed")),
+            ("confirm", "new", record("committed", "t1", NEW, "@record_rc=4", "@record_failed_after=was.service")),
+        ]
+    )
+    values = switch.result(deploy(script))
+    assert (values["failed"], values["rc"]) == (False, 4)
+    assert "was.service" in values["warnings"][0]
+
+
+def test_a_refused_machine_gets_nothing() -> None:
+    def refuse(report: guard.Report) -> None:
+        raise HostingError("wrong architecture")
+
+    script = Script([("status", "shared", status())])
+    with pytest.raises(HostingError, match="wrong architecture"):
+        deploy(script, refuse)
+    assert script.copies == 0
+
+
+def test_first_contact_waits_for_a_booting_machine() -> None:
+    script = Script(
+        [("status", "shared", Unreachable("refused")) for _look in range(9)] + [("status", "shared", "@a=b")]
+    )
+    tools = script.tools
+    said = first_contact(script, b"set -- status", 120, script.said.append, tools.clock)
+    assert said == "@a=b"
+    assert script.said[0] == "waiting for SSH, 0 of 120 s: refused"
+    assert len(script.said) in {2, 3, 4}
+
+
+@pytest.mark.parametrize(
+    ("timeout", "error", "tries"),
+    [(0, "refused", 1), (2, "refused", 4), (120, "Host key verification failed.", 1)],
+)
+def test_first_contact_gives_up_with_one_message(timeout: int, error: str, tries: int) -> None:
+    script = Script([("status", "shared", Unreachable(error)) for _look in range(tries)])
+    with pytest.raises(Unreachable, match=rf"did not answer within {timeout} s: {error}"):
+        first_contact(script, b"set -- status", timeout, script.said.append, script.tools.clock)
+    assert not script.steps
+
+
+def test_words_arrive_quoted() -> None:
+    hostile = "a'b $(id) `id` \" \\"
+    script = switch.guard_script(["confirm", hostile]).decode()
+    assert shlex.split(script.splitlines()[0])[2:] == ["confirm", hostile]

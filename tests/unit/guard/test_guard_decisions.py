@@ -1,0 +1,230 @@
+# Copyright: (c) 2026, Fediversity hosting contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Decisions of the guarded switch: which report leads to what."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from ansible_collections.fediversity.hosting.plugins.module_utils.errors import BackendError, InvalidInput, Locked
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.guard import (
+    Begun,
+    HealthChecks,
+    HttpCheck,
+    Preflight,
+    Record,
+    Report,
+    Request,
+    Step,
+    after_begin,
+    begin_words,
+    check_architecture,
+    check_request,
+    comparison,
+    confirm_words,
+    failure,
+    longest,
+    next_step,
+    parse_report,
+    preflight,
+    seen,
+)
+
+OLD = "/nix/store/00000000000000000000000000000000-old"
+NEW = "/nix/store/11111111111111111111111111111111-new"
+REQUEST = Request(txn="t1", owner="me", system=NEW)
+RECORD = Record(
+    txn="t1",
+    owner="somebody",
+    action="switch",
+    phase="activated",
+    stage="activated",
+    system_old=OLD,
+    system_new=NEW,
+    generation_new="",
+    reason="",
+    method="",
+    rc=0,
+    same_boot=True,
+    restored=False,
+    remaining=12,
+    failed_before=(),
+    failed_after=(),
+)
+MACHINE = Report(nixos=True, arch="x86_64", current=OLD, profile=OLD)
+
+
+def test_report_ignores_banners_and_keeps_signs() -> None:
+    report = parse_report(
+        "Welcome! a=b\n@current=/a=b\n@log=@current=/evil\n@log=\u2028@current=/evil\n@record_txn=t1\n@record_rc=4\n"
+        "@remaining=-3\nnoise@x=y\n@record_failed_before=a.service b.service \n@same_boot=yes\n"
+    )
+    assert (report.current, report.log) == ("/a=b", ("@current=/evil", "\u2028@current=/evil"))
+    assert report.record is not None
+    assert (report.record.rc, report.record.remaining, report.record.same_boot) == (4, -3, True)
+    assert report.record.failed_before == ("a.service", "b.service")
+
+
+def test_report_without_a_line_is_an_error_that_quotes_it() -> None:
+    with pytest.raises(BackendError, match="sh: cat: not found"):
+        parse_report("sh: cat: not found\n")
+
+
+@pytest.mark.parametrize(
+    ("report", "action", "expected"),
+    [
+        (MACHINE, "switch", Preflight.DEPLOY),
+        (replace(MACHINE, current=NEW), "switch", Preflight.DEPLOY),
+        (replace(MACHINE, profile=NEW), "switch", Preflight.DEPLOY),
+        (replace(MACHINE, current=NEW, profile=NEW), "switch", Preflight.UNCHANGED),
+        (replace(MACHINE, profile=NEW), "boot", Preflight.UNCHANGED),
+        (replace(MACHINE, current=NEW), "test", Preflight.UNCHANGED),
+        (replace(MACHINE, current=NEW, profile=NEW, record=RECORD), "switch", Preflight.DEPLOY),
+        (
+            replace(MACHINE, current=NEW, profile=NEW, record=replace(RECORD, same_boot=False)),
+            "switch",
+            Preflight.SETTLE,
+        ),
+        (
+            replace(MACHINE, current=NEW, profile=NEW, record=replace(RECORD, phase="committed")),
+            "switch",
+            Preflight.UNCHANGED,
+        ),
+    ],
+)
+def test_preflight(report: Report, action: str, expected: Preflight) -> None:
+    assert preflight(report, replace(REQUEST, action=action)) is expected  # type: ignore[arg-type]
+
+
+def test_a_machine_without_nixos_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="does not run NixOS"):
+        preflight(Report(), REQUEST)
+
+
+@pytest.mark.parametrize(
+    ("report", "expected"),
+    [
+        (Report(result="started"), Begun.OBSERVE),
+        (Report(result="locked", record=RECORD), Begun.RESUME),
+        (Report(result="locked", record=replace(RECORD, phase="rolling-back")), Begun.AGAIN),
+        (Report(result="locked", record=replace(RECORD, phase="reboot-rollback")), Begun.AGAIN),
+        (Report(result="locked", record=replace(RECORD, phase="committed", system_new=OLD)), Begun.AGAIN),
+        (Report(result="locked"), Begun.AGAIN),
+    ],
+)
+def test_after_begin(report: Report, expected: Begun) -> None:
+    assert after_begin(report, REQUEST) is expected
+
+
+def test_a_lock_for_another_system_names_its_owner_and_end() -> None:
+    other = replace(RECORD, system_new=OLD)
+    with pytest.raises(Locked, match=r"somebody \(t1, activated, .*-old\) for 12 s at most"):
+        after_begin(Report(result="locked", record=other), REQUEST)
+    with pytest.raises(Locked, match="until it has ended"):
+        after_begin(Report(result="locked", record=replace(other, remaining=None)), REQUEST)
+    with pytest.raises(Locked):
+        after_begin(Report(result="locked", record=replace(RECORD, action="test")), REQUEST)
+
+
+def test_a_refusal_says_that_nothing_was_changed() -> None:
+    with pytest.raises(BackendError, match=r"no room\. Nothing was changed"):
+        after_begin(Report(result="refused", error="no room"), REQUEST)
+
+
+@pytest.mark.parametrize(
+    ("phase", "expected"),
+    [
+        *[(phase, Step.LOOK_AGAIN) for phase in ("armed", "activating", "activated", "committing")],
+        *[(phase, Step.LOOK_AGAIN) for phase in ("rolling-back", "reboot-rollback")],
+        *[(phase, Step.DONE) for phase in ("committed", "tested")],
+        *[(phase, Step.UNDONE) for phase in ("rolled-back", "failed")],
+        ("needs-reboot", Step.NEEDS_REBOOT),
+    ],
+)
+def test_next_step(phase: str, expected: Step) -> None:
+    assert next_step(Report(record=replace(RECORD, phase=phase)), "t1") is expected
+
+
+@pytest.mark.parametrize("report", [Report(), Report(record=replace(RECORD, txn="t2"))])
+def test_a_record_of_somebody_else_is_not_ours(report: Report) -> None:
+    with pytest.raises(BackendError, match="not of this transaction"):
+        next_step(report, "t1")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        replace(REQUEST, system="/etc"),
+        replace(REQUEST, system=f"{NEW}/bin"),
+        replace(REQUEST, system=f"{NEW}\n"),
+        replace(REQUEST, system="/nix/store/e0000000000000000000000000000000-x"),
+        replace(REQUEST, activation_timeout=0),
+        replace(REQUEST, activation_timeout=7201),
+        replace(REQUEST, confirm_timeout=0),
+        replace(REQUEST, health=HealthChecks(unit_stable=-1)),
+        replace(REQUEST, health=HealthChecks(units=("a b.service",))),
+        replace(REQUEST, health=HealthChecks(commands=("true\nfalse",))),
+        replace(REQUEST, health=HealthChecks(http=(HttpCheck("file:///etc/shadow"),))),
+        replace(REQUEST, health=HealthChecks(http=(HttpCheck("http://a b"),))),
+    ],
+)
+def test_bad_requests_are_refused(request_: Request) -> None:
+    check_request(REQUEST)
+    with pytest.raises(InvalidInput):
+        check_request(request_)
+
+
+def test_architectures() -> None:
+    check_architecture(MACHINE, "x86_64-linux", REQUEST)
+    check_architecture(MACHINE, "i686-linux", REQUEST)
+    check_architecture(MACHINE, "", REQUEST)
+    check_architecture(replace(MACHINE, arch="sparc64"), "x86_64-linux", REQUEST)
+    with pytest.raises(InvalidInput, match="built for aarch64-linux, the machine is x86_64"):
+        check_architecture(MACHINE, "aarch64-linux", REQUEST)
+
+
+def test_words_keep_one_line_each_and_hostile_owners_harmless() -> None:
+    words = begin_words(replace(REQUEST, owner="me\nphase=committed\u2028é"))
+    assert "owner=me?phase=committed??" in words
+    health = HealthChecks(("a.service",), 3, ("test 'x y'",), (HttpCheck("http://h/", 204),))
+    assert confirm_words("t1", 20, "activated", health)[5:] == [
+        "patience=30",
+        "unit=a.service",
+        "command=test 'x y'",
+        "http=204 http://h/",
+    ]
+
+
+def test_the_controller_outlasts_every_deadline_of_the_machine() -> None:
+    words = dict(word.split("=", 1) for word in begin_words(REQUEST)[1:])
+    limits = sum(int(value) for key, value in words.items() if key.endswith("_limit"))
+    assert longest(REQUEST, 120) >= limits
+
+
+def test_failures_say_what_and_what_to_do() -> None:
+    undone = replace(RECORD, phase="rolled-back", reason="the activation script failed")
+    assert str(failure(Step.UNDONE, undone)).startswith("rolled back: the activation script failed. The machine runs")
+    assert "action: boot" in str(failure(Step.NEEDS_REBOOT, RECORD))
+    assert "rollback is off" in str(failure(Step.UNDONE, replace(RECORD, phase="failed", reason="x")))
+
+
+@pytest.mark.parametrize(
+    ("report", "event"),
+    [
+        (Report(), "-"),
+        (Report(record=replace(RECORD, phase="activating")), "-"),
+        (Report(record=RECORD), "activated"),
+        (Report(record=replace(RECORD, phase="rolling-back")), "-"),
+        (Report(record=replace(RECORD, phase="rolling-back", restored=True)), "restored"),
+        (Report(record=replace(RECORD, phase="rolled-back", restored=True)), "-"),
+    ],
+)
+def test_what_a_later_connection_may_prove(report: Report, event: str) -> None:
+    assert seen(report) == event
+
+
+def test_comparison_by_paths() -> None:
+    assert comparison(["/a", "/b"], ["/b", "/c"]) == "- /a\n+ /c\n"
