@@ -15,7 +15,6 @@ options:
         V(postgresql://user:password@host/database).
       - Falls back to the environment variable E(FEDIVERSITY_DATABASE_URL).
     type: str
-    required: true
 """
 
     # for modules; matches SECRET_KEY_ARGUMENTS in plugin_utils/action.py
@@ -42,7 +41,6 @@ options:
       - Where the operator database is, V(sqlite:////absolute/path/operator.db) or
         V(postgresql://user:password@host/database).
     type: str
-    required: true
     env:
       - name: FEDIVERSITY_DATABASE_URL
 """

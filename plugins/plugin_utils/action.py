@@ -19,7 +19,6 @@ from ansible_collections.fediversity.hosting.plugins.plugin_utils.libraries impo
 DATABASE_ARGUMENTS: dict[str, dict[str, Any]] = {
     "database_url": {
         "type": "str",
-        "required": True,
         "no_log": True,
         "fallback": (env_fallback, ["FEDIVERSITY_DATABASE_URL"]),
     },

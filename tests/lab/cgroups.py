@@ -76,16 +76,17 @@ def freeze(directory: Path, value: str) -> None:
 
 
 def frozen(directory: Path) -> bool:
-    try:
-        return (directory / "cgroup.freeze").read_text(encoding="ascii").strip() == "1"
-    except FileNotFoundError:
-        return False
+    return _says(directory / "cgroup.freeze", "1")
 
 
 def _populated(directory: Path) -> bool:
+    return _says(directory / "cgroup.events", "populated 1")
+
+
+def _says(file: Path, text: str) -> bool:
     try:
-        return "populated 1" in (directory / "cgroup.events").read_text(encoding="ascii")
-    except (FileNotFoundError, OSError):
+        return text in file.read_text(encoding="ascii")
+    except OSError:  # ENOENT or ENODEV: removed meanwhile
         return False
 
 

@@ -180,8 +180,7 @@ def _build(root: Path, progress: Callable[[str], None]) -> None:
             failed = bool(maker.wait()) | bool(os.waitpid(unpacked, 0)[1])
     if failed:
         raise LabError(
-            "the host image could not be built: "
-            + " / ".join(line for line in messages if not line.startswith("I: "))[-600:],
+            "the host image could not be built: " + " / ".join(line for line in messages if line.startswith("E: ")),
             "mmdebstrap, with the apt sources of this machine",
             "check that `apt-get update` works here and that the disk has 1 GB free, then try again",
         )
@@ -200,6 +199,7 @@ def _start_unpacking(root: Path, maker: subprocess.Popen[bytes]) -> int:
             os.setresuid(0, 0, 0)
             if maker.stdout is not None:
                 os.dup2(maker.stdout.fileno(), 0)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # without input mmdebstrap has said why
             os.execvp("tar", ["tar", "--extract", "--numeric-owner", "--preserve-permissions", "--exclude=./dev/*"])
         finally:
             os._exit(1)

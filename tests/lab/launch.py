@@ -73,10 +73,9 @@ def _plug_in(machine: Machine, pid: int) -> None:
     """Connect the host's eth0 to the bridge; the cable of the last boot may still be there, the kernel is late."""
     if not machine.mac:
         return
-    present = Path("/sys/class/net", machine.link).exists()
+    subprocess.run(["ip", "link", "del", machine.link], stderr=subprocess.DEVNULL, check=False)
     carrier = "down" if Path(machine.cut_marker).exists() else "up"
     commands = [
-        *([f"link del {machine.link}"] if present else []),
         f"link add {machine.link} type veth peer name eth0 address {machine.mac} netns {pid}",
         f"link set {machine.link} master {BRIDGE} {carrier}",
     ]

@@ -12,17 +12,21 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+ARTIFACT = "fediversity-hosting-0.1.0.tar.gz"
 
 
 def install(target: Path) -> Path:
     """Build the artifact and install it below *target*; return the collections path."""
-    galaxy = (sys.executable, "-m", "ansible", "galaxy", "collection")
-    subprocess.run([*galaxy, "build", "--output-path", str(target), str(ROOT)], check=True, stdout=subprocess.DEVNULL)
-    artifact = next(target.glob("fediversity-hosting-*.tar.gz"))
     collections = target / "collections"
-    subprocess.run(
-        [*galaxy, "install", "--offline", "-p", str(collections), str(artifact)], check=True, stdout=subprocess.DEVNULL
-    )
+    # neither the checkout's own configuration nor its link to itself, which galaxy would take for an installed collection
+    environment = {name: value for name, value in os.environ.items() if name != "ANSIBLE_CONFIG"}
+    environment["ANSIBLE_COLLECTIONS_PATH"] = str(collections)
+    galaxy = (sys.executable, "-m", "ansible", "galaxy", "collection")
+    for arguments in (
+        ("build", "--output-path", str(target), str(ROOT)),
+        ("install", "--offline", "-p", str(collections), str(target / ARTIFACT)),
+    ):
+        subprocess.run([*galaxy, *arguments], check=True, cwd=target, env=environment, stdout=subprocess.DEVNULL)
     return collections
 
 
@@ -31,7 +35,8 @@ def main() -> int:
         collections = install(Path(folder))
         installed = collections / "ansible_collections" / "fediversity" / "hosting"
         names = [f"fediversity.hosting.{path.stem}" for path in sorted((installed / "plugins/modules").glob("*.py"))]
-        environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(collections)}
+        environment = {name: value for name, value in os.environ.items() if name != "ANSIBLE_CONFIG"}
+        environment["ANSIBLE_COLLECTIONS_PATH"] = str(collections)
         command = [sys.executable, "-m", "ansible", "doc", "--json", *names]
         shown = subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, text=True)
         missing = [name for name in names if f'"{name}"' not in shown.stdout]

@@ -72,6 +72,8 @@ def run(check: Check) -> Outcome:
         "MYPYPATH": str(ROOT / "collections"),
         "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        # linters check the syntax of playbooks where there is no operator database
+        "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "false",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     start = time.monotonic()

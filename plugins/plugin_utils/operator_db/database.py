@@ -33,6 +33,7 @@ BUSY_MILLISECONDS = 30_000
 CONNECT_SECONDS = 10
 # any fixed number: importers and migrations of one PostgreSQL database wait for each other on it
 ADVISORY_LOCK = 0x66656469
+URL_VARIABLE = "FEDIVERSITY_DATABASE_URL"
 IMPORT_HINT = "Import operators.yml first (module fediversity.hosting.operator_db_import)"
 
 
@@ -40,14 +41,16 @@ class DatabaseNotReady(HostingError):
     """There is no operator database at that place, or its schema is not the one this version works with."""
 
 
-def connect(url: str) -> Engine:
+def connect(url: str | None) -> Engine:
     """Return the engine for ``sqlite:////absolute/path`` or ``postgresql://user:password@host/database``.
 
     Nothing is opened yet.
 
-    :raises InvalidInput: the URL cannot be used.
+    :raises InvalidInput: the URL is missing or cannot be used.
     :raises MissingLibrary: the driver is not installed.
     """
+    if not url:
+        raise InvalidInput("no operator database is given", hint=f"{_URL_HINT}, in database_url or {URL_VARIABLE}")
     try:
         parsed = sqlalchemy.make_url(url)
     except ArgumentError:
