@@ -16,7 +16,7 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.errors import 
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos import files
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.remote import (
     AnsibleMachine,
-    Clock,
+    Waiting,
     first_contact,
 )
 
@@ -76,9 +76,7 @@ class ActionModule(ActionBase):
         answer = first_contact(
             machine,
             files.look_script(wanted, swept, nonce),
-            arguments["connect_timeout"],
-            lambda text: display.display(f"{name}: {text}"),
-            Clock(),
+            Waiting(arguments["connect_timeout"], lambda text: display.display(f"{name}: {text}")),
         )
         files.check_answer(answer)
         compared, surplus = files.differences(wanted, answer, nonce)

@@ -89,7 +89,7 @@ def _locked(where: State) -> Iterator[None]:
 
 
 def _up(where: State, options: argparse.Namespace) -> int:
-    if _inside(where):
+    if _inside(where) or world.find(where):
         return _is_up(where, options)
     _require_own(where)
     doctor.require_possible(where)
@@ -97,7 +97,7 @@ def _up(where: State, options: argparse.Namespace) -> int:
     began = time.monotonic()
     base = image.ensure(cache(), _progress)
     with _locked(where):
-        if world.find(where):
+        if world.find(where):  # started by another `lab up` while this one waited
             return _is_up(where, options)
         try:
             _clear(where)

@@ -286,7 +286,7 @@ def after_begin(report: Report, request: Request) -> Begun:
     :raises BackendError: the machine refused; nothing was armed.
     :raises Locked: somebody else deploys another system.
     """
-    if report.result == "started":
+    if report.result in {"started", "known"}:
         return Begun.OBSERVE
     if report.result == "refused":
         raise BackendError(report.error, hint="Nothing was changed")
@@ -330,8 +330,8 @@ def next_step(report: Report, txn: str) -> Step:
 
 
 def check_limit(health: HealthChecks) -> int:
-    """Seconds that the health checks may take from the first contact to the commit."""
-    return health.unit_stable + PATIENCE * (2 if health.commands or health.http or health.units else 1)
+    """Seconds from the first contact to the commit: the checks become good, the last command ends, and some more."""
+    return health.unit_stable + 3 * PATIENCE
 
 
 def longest(request: Request, reboot_limit: int) -> int:

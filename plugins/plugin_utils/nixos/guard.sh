@@ -4,7 +4,7 @@
 #
 # The machine's side of the guarded switch (docs/guarded-switch.md). It needs systemd, Nix, util-linux and coreutils, no Python.
 #
-#   from the controller:  status [NEW] | begin KEY=VALUE… | confirm TXN WAIT SEEN [CHECK…] | abort TXN REASON | settle | dry NEW
+#   from the controller:  status [NEW] | begin txn=TXN KEY=VALUE… | confirm TXN WAIT SEEN [CHECK…] | abort TXN REASON | settle | dry NEW
 #   from its own units:   activate TXN | watchdog TXN | rollback TXN REASON
 #
 # Report: lines "@key=value" on standard output; keys may repeat. Times are seconds of the machine's uptime, so clock jumps do not matter.
@@ -311,6 +311,11 @@ verb_status() {
 
 verb_begin() {
   trap '' HUP PIPE # a lost connection must not stop it half-way
+  if load && [ "txn=$r_txn" = "$1" ]; then
+    say result known # the answer to this very call was lost
+    report
+    exit 0
+  fi
   mkdir -p "$RUN" "$STATE/log"
   if ! lock -n; then
     say result locked

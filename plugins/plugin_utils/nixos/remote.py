@@ -9,17 +9,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.fediversity.hosting.plugins.module_utils.errors import BackendError, Unreachable
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.payload import COMMAND
 
-# A connection that must be new and must notice silence. OpenSSH takes the first value of an option, so these go first.
-NEW_CONNECTION = (
-    "-o ControlPath=none -o ControlMaster=no -o ConnectTimeout=3 -o ServerAliveInterval=3 -o ServerAliveCountMax=3"
-)
+# A connection must notice silence: an activation may cut it. OpenSSH takes the first value of an option, so these lead.
+WATCHFUL = "-o ServerAliveInterval=3 -o ServerAliveCountMax=3"
+NEW_CONNECTION = f"-o ControlPath=none -o ControlMaster=no -o ConnectTimeout=5 {WATCHFUL}"
+NOTHING_DONE = "Check that it runs, its address, and the SSH key; nothing was changed. Then run again"
 HOPELESS = ("Host key verification failed", "REMOTE HOST IDENTIFICATION HAS CHANGED")
 
 
@@ -56,6 +56,21 @@ class AnsibleMachine:
         self._connection = action._connection
 
     def run(self, script: bytes) -> str:
+        with self._ssh_arguments(WATCHFUL):
+            return self._run(script)
+
+    def run_over_new_connection(self, script: bytes) -> str:
+        if not self._connection.has_option("ssh_args"):
+            self.forget_connection()
+        with self._ssh_arguments(NEW_CONNECTION):
+            return self._run(script)
+
+    def forget_connection(self) -> None:
+        reset = getattr(self._connection, "reset", None)
+        if reset is not None:
+            reset()
+
+    def _run(self, script: bytes) -> str:
         try:
             done = self._action._low_level_execute_command(COMMAND, in_data=script)
         except AnsibleConnectionFailure as error:
@@ -65,23 +80,14 @@ class AnsibleMachine:
             raise BackendError(f"the machine could not run the shell payload (code {done['rc']}): {text}")
         return str(done["stdout"])
 
-    def run_over_new_connection(self, script: bytes) -> str:
-        with self._unshared():
-            return self.run(script)
-
-    def forget_connection(self) -> None:
-        reset = getattr(self._connection, "reset", None)
-        if reset is not None:
-            reset()
-
     @contextmanager
-    def _unshared(self) -> Iterator[None]:
+    def _ssh_arguments(self, first: str) -> Iterator[None]:
+        """Put words before the connection's own; connection plugins other than ssh have none."""
         if not self._connection.has_option("ssh_args"):
-            self.forget_connection()
             yield
             return
         before = self._connection.get_option("ssh_args") or ""
-        self._connection.set_option("ssh_args", f"{NEW_CONNECTION} {before}")
+        self._connection.set_option("ssh_args", f"{first} {before}")
         try:
             yield
         finally:
@@ -93,13 +99,25 @@ def _one_line(text: str) -> str:
     return " ".join(lines)[-500:]
 
 
-def first_contact(machine: Machine, script: bytes, timeout: int, progress: Callable[[str], None], clock: Clock) -> str:
+@dataclass(frozen=True)
+class Waiting:
+    """How to wait for a machine: for `timeout` seconds (0 tries once), telling `progress` why every ten seconds or so.
+
+    `hint` is what the error says to do when there is no answer.
+    """
+
+    timeout: int
+    progress: Callable[[str], None]
+    clock: Clock = field(default_factory=Clock)
+    hint: str = NOTHING_DONE
+
+
+def first_contact(machine: Machine, script: bytes, waiting: Waiting) -> str:
     """Run `script` as soon as the machine answers: it may still be booting.
 
-    :param timeout: seconds to go on trying; 0 tries once.
-    :param progress: is told every ten seconds or so why there is no answer yet.
     :raises Unreachable: no answer in that time, or one that waiting does not heal (host key).
     """
+    clock, timeout = waiting.clock, waiting.timeout
     start = clock.now()
     pause, told = 0.5, 0.0
     while True:
@@ -110,10 +128,10 @@ def first_contact(machine: Machine, script: bytes, timeout: int, progress: Calla
             if waited >= timeout or any(text in error.what for text in HOPELESS):
                 raise Unreachable(
                     f"the machine did not answer within {timeout} s: {error.what}",
-                    hint="Check that it runs, its address, and the SSH key; nothing was changed. Then run again",
+                    hint=waiting.hint,
                 ) from error
             if waited - told >= 10 or told == 0.0:
-                progress(f"waiting for SSH, {waited:.0f} of {timeout} s: {error.what}")
+                waiting.progress(f"waiting for SSH, {waited:.0f} of {timeout} s: {error.what}")
                 told = max(waited, 0.1)
             machine.forget_connection()
             clock.sleep(min(pause, max(timeout - waited, 0.0)))

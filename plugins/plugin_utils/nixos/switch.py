@@ -25,9 +25,14 @@ from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.guard im
     Step,
 )
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.payload import guard_script
-from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.remote import Clock, Machine, first_contact
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.remote import (
+    Clock,
+    Machine,
+    Waiting,
+    first_contact,
+)
 
-LONG_POLL = 20
+LONG_POLL = 60
 """Seconds that one connection waits on the machine for the activation's end."""
 
 
@@ -83,7 +88,7 @@ def look(tools: Tools, system: str) -> Report:
     """
     tools.machine.forget_connection()
     script = guard_script(["status", system])
-    said = first_contact(tools.machine, script, tools.connect_timeout, tools.progress, tools.clock)
+    said = first_contact(tools.machine, script, Waiting(tools.connect_timeout, tools.progress, tools.clock))
     return guard.parse_report(said)
 
 
@@ -126,10 +131,7 @@ def _left_behind(report: Report) -> tuple[str, ...]:
 def _switch(tools: Tools, request: Request, timings: Timings, warnings: tuple[str, ...]) -> Outcome:
     limit = tools.clock.now() + guard.longest(request, tools.connect_timeout)
     while True:
-        said = first_contact(
-            tools.machine, guard_script(guard.begin_words(request)), tools.connect_timeout, tools.progress, tools.clock
-        )
-        report = guard.parse_report(said)
+        report = _begin(tools, request, limit)
         begun = guard.after_begin(report, request)
         timings.took("begin")
         tools.machine.forget_connection()
@@ -148,6 +150,18 @@ def _switch(tools: Tools, request: Request, timings: Timings, warnings: tuple[st
             warnings += (f"the earlier deployment {txn} of the same system was rolled back; tried again",)
             continue
         return _outcome(request, step, report, timings, warnings)
+
+
+def _begin(tools: Tools, request: Request, limit: float) -> Report:
+    """Ask until there is an answer: the switch may have begun and cut the connection before the answer was out.
+
+    The machine knows its transactions by name, so asking again begins nothing twice.
+    """
+    script = guard_script(guard.begin_words(request))
+    patience = round(limit - tools.clock.now())
+    hint = "It may have begun the switch; it returns to the old system by itself. Then run again"
+    waiting = Waiting(patience, tools.progress, tools.clock, hint)
+    return guard.parse_report(first_contact(tools.machine, script, waiting))
 
 
 def _help_to_end(tools: Tools, report: Report) -> None:

@@ -131,6 +131,20 @@ class Deployment:
         return {**result, "failed": self.process.returncode != 0}  # --tree leaves that key out
 
     def kill(self) -> None:
-        """kill -9 of the controller: Ansible, its worker and its ssh."""
-        os.killpg(self.process.pid, signal.SIGKILL)
+        """kill -9 of the controller: Ansible, its workers (sessions of their own) and their ssh."""
+        for pid in _descendants(self.process.pid):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
         self.process.wait(timeout=30)
+
+
+def _descendants(root: int) -> list[int]:
+    """The process and all that it has started, parents first."""
+    table = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], stdout=subprocess.PIPE, text=True, check=True).stdout
+    parents = [tuple(map(int, line.split())) for line in table.splitlines()]
+    found = [root]
+    for pid in found:
+        found += [child for child, parent in parents if parent == pid]
+    return found

@@ -32,7 +32,16 @@ in
   next = system "next" { };
   other = system "other" { };
   slow = broken "slow" "sleep 6";
-  link-down = broken "link-down" "ip link set eth0 down";
+  link-down = system "link-down" {
+    systemd.services.link-down = {
+      wantedBy = [ "multi-user.target" ];
+      serviceConfig = {
+        Type = "oneshot";
+        RemainAfterExit = true;
+        ExecStart = "/usr/sbin/ip link set eth0 down";
+      };
+    };
+  };
   wrong-address = system "wrong-address" { networking.interfaces.eth0.ipv4.addresses = [ { address = "10.98.0.9"; prefixLength = 24; } ]; };
   key-removed = broken "key-removed" "{ mkdir -p /run/keys; mv /root/.ssh/authorized_keys /run/keys/; rm -f /etc/ssh/authorized_keys.d/root; }";
   unit-dies = system "unit-dies" {

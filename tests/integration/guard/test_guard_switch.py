@@ -37,7 +37,7 @@ def test_clean_switch_and_again(host: GuardedHost) -> None:
         ("bootloader-fails", "the profile or the boot default could not be set", "reactivate"),
         ("activation-hangs", "the activation took longer than 4 s", "reactivate"),
         ("wrong-address", "no confirmation within", "reactivate"),
-        ("link-down", "no confirmation within", "reboot"),
+        ("link-down", "no confirmation within", None),
         ("sshd-stops", "no confirmation within", "reboot"),
         ("key-removed", "no confirmation within", None),
         ("crash", "the machine restarted before the new system was committed", "reboot"),
@@ -143,9 +143,10 @@ def test_stale_watchdog_of_an_earlier_run(host: GuardedHost) -> None:
 
 def test_check_mode_changes_nothing(host: GuardedHost) -> None:
     journal = host.journal()
-    result = host.start("nixos_rebuild", {"system": host.systems["next"]}, "--check", "--diff").result()
+    run = host.start("nixos_rebuild", {"system": host.systems["next"]}, "--check", "--diff")
+    result = run.result()
     assert (result["changed"], result["phase"]) == (True, "planned")
-    assert host.systems["next"] in result["diff"]["prepared"]
+    assert f"+++ {host.systems['next']}" in run.output.read_text(encoding="utf-8")
     assert host.journal() == journal
     host.assert_clean("base")
 

@@ -40,7 +40,10 @@ class Estate:
 
     def states(self) -> dict[str, tuple[str, str]]:
         """Deployment -> (state, message) as the operator database records it."""
-        run = self.execute("ansible", "localhost", "-i", "localhost,", "-m", "fediversity.hosting.fleet_report")
+        run = self.execute(
+            *("env", "ANSIBLE_CALLBACK_RESULT_FORMAT=json", "ansible", "localhost", "-i", "localhost,"),
+            *("-m", "fediversity.hosting.fleet_report"),
+        )
         found = json.loads(run.output.partition("=>")[2])["deployments"]
         return {f"{row['operator']}/{row['deployment']}": (row["state"], row["message"]) for row in found}
 

@@ -26,7 +26,7 @@ def titles(document: dict[str, Any]) -> dict[str, str]:
         f"http://{application['domain']}/": application["settings"].get("title", "")
         for operator in document["operators"]
         for deployment in operator["deployments"]
-        if deployment["state"] == "enabled"
+        if deployment.get("state", "enabled") == "enabled"
         for application in deployment["applications"]
     }
 
@@ -41,7 +41,7 @@ def test_the_input_is_what_it_claims_to_be() -> None:
     name = hostile_operator(document)["display_name"]
     assert len(document["operators"]) >= 3
     assert len(deployments) >= 5
-    assert "disabled" in {deployment["state"] for deployment in deployments}
+    assert "disabled" in {deployment.get("state", "enabled") for deployment in deployments}
     assert all(part in name for part in ("{{ lookup('pipe','id') }}", '"', "'' ${x} ''", "\n"))
     assert any(ord(letter) > 0xFFFF for letter in name)
 
@@ -65,7 +65,9 @@ def test_one_run_serves_every_deployment_with_its_own_content(converged: Any) ->
 def test_the_table_has_one_row_per_deployment(converged: Any) -> None:
     rows = converged.estate.states()
     wanted = {
-        f"{operator['name']}/{deployment['name']}": "running" if deployment["state"] == "enabled" else "disabled"
+        f"{operator['name']}/{deployment['name']}": "running"
+        if deployment.get("state", "enabled") == "enabled"
+        else "disabled"
         for operator in operators()["operators"]
         for deployment in operator["deployments"]
     }
@@ -120,7 +122,8 @@ def test_check_mode_of_one_changed_title_touches_nothing(converged: Any) -> None
     converged.estate.import_operators(with_title(operators(), "alice", "social", "Only predicted"))
     predicted = converged.estate.site("--check", "--diff")
     assert predicted.code == 0, predicted.output
-    assert predicted.changed == 1
+    assert predicted.recap["vm-mastodon"]["changed"] == 1
+    assert "vm-shared" not in predicted.recap
     assert converged.estate.pages() == before
     converged.estate.import_operators()
     assert converged.estate.site().changed == 0

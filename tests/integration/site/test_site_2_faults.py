@@ -29,7 +29,7 @@ def title_of(estate: Any, url: str) -> str:
 
 
 @pytest.fixture
-def estate(converged: Any) -> Any:
+def settled(converged: Any) -> Any:
     """The converged estate, brought back to its own operators.yml afterwards."""
     yield converged.estate
     converged.estate.import_operators()
@@ -82,57 +82,57 @@ def test_an_import_that_is_wrong_names_file_line_and_field_and_writes_nothing(
         ("PROXMOX_TOKEN_SECRET=00000000-0000-0000-0000-000000000000", "token"),
     ],
 )
-def test_without_proxmox_the_existing_host_still_converges(estate: Any, spoiled: str, fragment: str) -> None:
-    estate.import_operators(both_retitled("Without Proxmox"))
-    before = title_of(estate, ALICE)
-    run = estate.execute("env", spoiled, "ansible-playbook", "site.yml")
+def test_without_proxmox_the_existing_host_still_converges(settled: Any, spoiled: str, fragment: str) -> None:
+    settled.import_operators(both_retitled("Without Proxmox"))
+    before = title_of(settled, ALICE)
+    run = settled.execute("env", spoiled, "ansible-playbook", "site.yml")
     assert run.code != 0
     assert fragment in run.output
     assert "Traceback" not in run.output
-    assert title_of(estate, DORA) == "Without Proxmox"
-    assert title_of(estate, ALICE) == before
-    assert estate.states()["alice/social"][0] == "blocked"
-    assert estate.states()["dora/gallery"] == ("running", "")
+    assert title_of(settled, DORA) == "Without Proxmox"
+    assert title_of(settled, ALICE) == before
+    assert settled.states()["alice/social"][0] == "blocked"
+    assert settled.states()["dora/gallery"] == ("running", "")
 
-    assert estate.site().code == 0
-    assert title_of(estate, ALICE) == "Without Proxmox"
+    assert settled.site().code == 0
+    assert title_of(settled, ALICE) == "Without Proxmox"
 
 
-def test_an_expression_that_fails_to_evaluate_holds_back_its_own_machine_only(estate: Any) -> None:
+def test_an_expression_that_fails_to_evaluate_holds_back_its_own_machine_only(settled: Any) -> None:
     document = both_retitled("One evaluates")
     application(document, "alice", "social")["nixos_options"] = {"services": {"nosuchservice": {"enable": True}}}
-    estate.import_operators(document)
-    run = estate.site()
+    settled.import_operators(document)
+    run = settled.site()
     assert run.code != 0
-    assert "nosuchservice" in estate.states()["alice/social"][1]
-    assert estate.states()["alice/social"][0] == "blocked"
-    assert title_of(estate, DORA) == "One evaluates"
+    assert "nosuchservice" in settled.states()["alice/social"][1]
+    assert settled.states()["alice/social"][0] == "blocked"
+    assert title_of(settled, DORA) == "One evaluates"
 
 
-def test_a_machine_that_never_answers_fails_alone(estate: Any) -> None:
-    estate.import_operators(both_retitled("One is silent"))
-    estate.command("cut", "existing1")
+def test_a_machine_that_never_answers_fails_alone(settled: Any) -> None:
+    settled.import_operators(both_retitled("One is silent"))
+    settled.command("cut", "existing1")
     try:
-        run = estate.site("-e", "nixos_machine_connect_timeout=5")
+        run = settled.site("-e", "nixos_machine_connect_timeout=5")
     finally:
-        estate.command("uncut", "existing1")
+        settled.command("uncut", "existing1")
     assert run.code != 0
     assert "existing1" in run.output
-    state, message = estate.states()["dora/gallery"]
+    state, message = settled.states()["dora/gallery"]
     assert state == "failed"
     assert "10.99.0.20" in message or "existing1" in message
-    assert title_of(estate, ALICE) == "One is silent"
-    assert estate.site().code == 0
-    assert title_of(estate, DORA) == "One is silent"
+    assert title_of(settled, ALICE) == "One is silent"
+    assert settled.site().code == 0
+    assert title_of(settled, DORA) == "One is silent"
 
 
-def test_a_controller_without_nix_says_so(estate: Any) -> None:
-    estate.import_operators(both_retitled("Without Nix"))
-    run = estate.execute("unshare", "--mount", "sh", "-c", HIDE_NIX)
+def test_a_controller_without_nix_says_so(settled: Any) -> None:
+    settled.import_operators(both_retitled("Without Nix"))
+    run = settled.execute("unshare", "--mount", "sh", "-c", HIDE_NIX)
     assert run.code != 0
     assert "nix" in run.output
     assert "Traceback" not in run.output
-    assert estate.states()["alice/social"][0] == "blocked"
+    assert settled.states()["alice/social"][0] == "blocked"
 
 
 # the programs of Nix hidden behind an empty file, for one command only
@@ -155,13 +155,13 @@ def test_a_missing_python_library_is_named(converged: Any, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_the_controller_killed_at_any_moment_and_run_again_converges(estate: Any, seed: int) -> None:
+def test_the_controller_killed_at_any_moment_and_run_again_converges(settled: Any, seed: int) -> None:
     title = f"Killed {seed}"
-    estate.import_operators(both_retitled(title))
+    settled.import_operators(both_retitled(title))
     process = subprocess.Popen(
         [str(ROOT / "lab"), "exec", "--", "ansible-playbook", "site.yml"],
         cwd=ROOT,
-        env={**os.environ, "LAB_STATE": str(estate.lab.state)},
+        env={**os.environ, "LAB_STATE": str(settled.lab.state)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -173,8 +173,8 @@ def test_the_controller_killed_at_any_moment_and_run_again_converges(estate: Any
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
-    run = estate.site()
+    run = settled.site()
     assert run.code == 0, run.output
-    assert title_of(estate, ALICE) == title
-    assert title_of(estate, DORA) == title
-    assert estate.site().changed == 0
+    assert title_of(settled, ALICE) == title
+    assert title_of(settled, DORA) == title
+    assert settled.site().changed == 0

@@ -19,7 +19,7 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.errors import 
     Unreachable,
 )
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos import guard, switch
-from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.remote import Clock, first_contact
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.remote import Clock, Waiting, first_contact
 
 OLD = "/nix/store/00000000000000000000000000000000-old"
 NEW = "/nix/store/11111111111111111111111111111111-new"
@@ -208,11 +208,24 @@ def test_a_lost_answer_to_begin_finds_the_own_transaction() -> None:
         [
             ("status", "shared", status()),
             ("begin", "shared", Unreachable("broken pipe")),
-            ("begin", "shared", "@result=locked\n" + record("activating")),
+            ("begin", "shared", "@result=known\n" + record("activating")),
             ("confirm", "new", record("committed")),
         ]
     )
     assert deploy(script).txn == "t1"
+
+
+def test_a_lost_answer_whose_switch_was_rolled_back_is_not_begun_twice() -> None:
+    undone = record("rolled-back", "t1", NEW, "@record_reason=no confirmation")
+    script = Script(
+        [
+            ("status", "shared", status()),
+            *[("begin", "shared", Unreachable("timed out")) for _look in range(30)],
+            ("begin", "shared", "@result=known\n" + undone),
+            ("confirm", "new", undone),
+        ]
+    )
+    assert switch.result(deploy(script))["msg"].startswith("rolled back")
 
 
 def test_a_restart_in_an_earlier_run_is_settled_and_told() -> None:
@@ -256,7 +269,7 @@ def test_first_contact_waits_for_a_booting_machine() -> None:
         [("status", "shared", Unreachable("refused")) for _look in range(9)] + [("status", "shared", "@a=b")]
     )
     tools = script.tools
-    said = first_contact(script, b"set -- status", 120, script.said.append, tools.clock)
+    said = first_contact(script, b"set -- status", Waiting(120, script.said.append, tools.clock))
     assert said == "@a=b"
     assert script.said[0] == "waiting for SSH, 0 of 120 s: refused"
     assert len(script.said) in {2, 3, 4}
@@ -269,7 +282,7 @@ def test_first_contact_waits_for_a_booting_machine() -> None:
 def test_first_contact_gives_up_with_one_message(timeout: int, error: str, tries: int) -> None:
     script = Script([("status", "shared", Unreachable(error)) for _look in range(tries)])
     with pytest.raises(Unreachable, match=rf"did not answer within {timeout} s: {error}"):
-        first_contact(script, b"set -- status", timeout, script.said.append, script.tools.clock)
+        first_contact(script, b"set -- status", Waiting(timeout, script.said.append, script.tools.clock))
     assert not script.steps
 
 

@@ -310,6 +310,18 @@ def test_backstop_rolls_back_when_the_watchdog_is_dead(sandbox: Sandbox) -> None
     sandbox.assert_clean(old(sandbox))
 
 
+def test_a_repeated_begin_begins_nothing_twice(sandbox: Sandbox) -> None:
+    new = sandbox.system("new", test="exit 2")
+    sandbox.begin(new)
+    assert sandbox.begin(new).result == "known"
+    sandbox.confirm()
+    report = sandbox.begin(new)
+    assert report.result == "known"
+    assert report.record is not None
+    assert report.record.phase == "rolled-back"
+    assert sandbox.calls == ["new test", "old test"]
+
+
 def test_abort_rolls_back_at_once(sandbox: Sandbox) -> None:
     sandbox.begin(sandbox.system("new"))
     sandbox.wait_for("activated")

@@ -13,7 +13,11 @@ import pytest
 from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.fediversity.hosting.plugins.action import nixos_rebuild, secret_files
 from ansible_collections.fediversity.hosting.plugins.module_utils.errors import BackendError, Unreachable
-from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.remote import NEW_CONNECTION, AnsibleMachine
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.remote import (
+    NEW_CONNECTION,
+    WATCHFUL,
+    AnsibleMachine,
+)
 
 
 @dataclass
@@ -58,8 +62,9 @@ def test_new_connections_override_ansibles_options_and_leave_them_as_they_were()
     machine.run(b"x")
     assert [arguments for _command, arguments in action.seen] == [
         f"{NEW_CONNECTION} -o ControlPersist=60s",
-        "-o ControlPersist=60s",
+        f"{WATCHFUL} -o ControlPersist=60s",
     ]
+    assert action._connection.options == {"ssh_args": "-o ControlPersist=60s"}
     assert "ControlPath=none" in NEW_CONNECTION
 
 
