@@ -4,7 +4,7 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help demo test lint unit integration molecule build packages clean
+.PHONY: help demo test lint unit integration molecule build packages test-packages clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 22
@@ -12,10 +12,10 @@ help: ## Show the targets
 demo: packages $(VENV)/.lab ## The whole story on this machine: lab, operator database, site.yml, rollback
 	@$(PYTHON) tests/lab/demo.py
 
-test: packages $(VENV)/.tests ## Everything below
+test: test-packages $(VENV)/.tests ## Everything below
 	@$(PYTHON) tests/tools/stages.py
 
-lint unit integration molecule: packages $(VENV)/.tests
+lint unit integration molecule: test-packages $(VENV)/.tests
 	@$(PYTHON) tests/tools/stages.py $@
 
 lint: ## Linters, type checks, ansible-test sanity
@@ -28,6 +28,9 @@ build: $(VENV)/.lab ## The collection artifact, into build/
 
 packages:
 	@sh tests/tools/packages.sh
+
+test-packages:
+	@sh tests/tools/packages.sh test
 
 $(VENV)/.lab: requirements.txt tests/lab/requirements.txt
 	@sh tests/tools/venv.sh $(VENV) tests/lab/requirements.txt && touch $@

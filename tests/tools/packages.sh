@@ -1,12 +1,16 @@
 #!/bin/sh
 # Copyright: (c) 2026, Fediversity hosting contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Install the Debian packages of bindep.txt that are missing.
+# Install the Debian packages of bindep.txt that are missing; with the argument "test" also those of that profile.
 set -eu
 cd "$(dirname "$0")/../.."
 
 missing=$(
-    sed -n 's/^\([a-z0-9][a-z0-9.+-]*\).*/\1/p' bindep.txt | while read -r package; do
+    grep -v '^#' bindep.txt | while read -r package selector; do
+        case $package,$selector,${1-} in
+            ,*) continue ;;
+            *test*,) continue ;;
+        esac
         dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || printf ' %s' "$package"
     done
 )
