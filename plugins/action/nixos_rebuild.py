@@ -16,7 +16,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.fediversity.hosting.plugins.module_utils.errors import HostingError
+from ansible_collections.fediversity.hosting.plugins.module_utils.errors import HostingError, InvalidInput
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos import copy, guard, switch
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.remote import AnsibleMachine
 
@@ -159,9 +159,7 @@ def _request(arguments: dict[str, Any]) -> guard.Request:
 def _check_system(system: str) -> None:
     """Refuse early what is visibly no NixOS system; in a chroot store the machine finds it out."""
     if os.path.isdir(system) and not os.path.exists(os.path.join(system, "bin", "switch-to-configuration")):
-        raise guard.InvalidInput(
-            f"{system} is not a NixOS system: it has no bin/switch-to-configuration", where="system"
-        )
+        raise InvalidInput(f"{system} is not a NixOS system: it has no bin/switch-to-configuration", where="system")
 
 
 def _check_machine(report: guard.Report, request: guard.Request) -> None:

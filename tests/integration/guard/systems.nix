@@ -29,7 +29,12 @@ let
 in
 {
   base = system "base" { };
-  next = system "next" { };
+  next = system "next" {
+    systemd.services.web = {
+      wantedBy = [ "multi-user.target" ];
+      serviceConfig.ExecStart = "/usr/bin/python3 -m http.server --bind 127.0.0.1 8099";
+    };
+  };
   other = system "other" { };
   slow = broken "slow" "sleep 6";
   link-down = system "link-down" {

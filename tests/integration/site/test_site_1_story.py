@@ -179,4 +179,5 @@ def test_the_installed_artifact_runs_by_its_full_names(converged: Any, tmp_path:
     )
     assert run.code == 0, run.output
     assert run.changed == 0
-    assert set(run.recap) >= {"vm-mastodon", "vm-shared", "existing1"}
+    for machine in ("vm-mastodon", "vm-shared", "existing1"):
+        assert machine in run.output
