@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ansible.utils.display import Display
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.action import DATABASE_ARGUMENTS, ControllerAction
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.fleet.report import as_dicts, rows, table
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.database import connect
@@ -22,11 +23,11 @@ class ActionModule(ControllerAction):
 
     def perform(self, arguments: Mapping[str, Any], task_vars: Mapping[str, Any]) -> Mapping[str, Any]:
         shown = rows(load_fleet(connect(arguments["database_url"]), arguments["environment"]), arguments["url_scheme"])
+        Display().display(f"\n{table(shown)}\n")
         return {
             "changed": False,
             "deployments": as_dicts(shown),
             "failed_machines": {
                 row.machine: row.message for row in shown if row.state in ("blocked", "rolled-back", "failed")
             },
-            "table": table(shown).splitlines(),
         }

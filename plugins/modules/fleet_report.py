@@ -10,7 +10,7 @@ short_description: Show every deployment with its URL, machine, generation and s
 version_added: "0.1.0"
 author: Fediversity hosting contributors (@fediversity)
 description:
-  - Reads the operator database and returns one row per application instance, as data and as a table.
+  - Reads the operator database, prints one row per application instance as a table, and returns the rows.
   - Runs once in the controller process, whatever the number of hosts.
 requirements: [SQLAlchemy, alembic, tabulate]
 options:
@@ -38,13 +38,8 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Read the state of the fleet
+- name: Show the state of the fleet
   fediversity.hosting.fleet_report:
-  register: fleet_state
-
-- name: Show it
-  ansible.builtin.debug:
-    var: fleet_state.table
 """
 
 RETURN = r"""
@@ -53,11 +48,6 @@ deployments:
   returned: success
   type: list
   elements: dict
-table:
-  description: The same as a table, one string per line.
-  returned: success
-  type: list
-  elements: str
 failed_machines:
   description: Machine to the reason why it does not run what is wanted.
   returned: success

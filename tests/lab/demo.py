@@ -20,7 +20,7 @@ NEXT = """
 Where to go next
   LAB_KEEP=1 make demo                              keep the lab running at the end
   ./lab exec -- ansible-playbook site.yml           run it again: nothing changes
-  ./lab exec -- ansible-playbook playbooks/status.yml -i localhost,
+  ./lab exec -- ansible-playbook playbooks/status.yml
   ./lab exec -- ansible-inventory --list            the operator database as Ansible sees it
   ./lab status, ./lab doctor, ./lab down
   README.md                                         how to point it at a real Proxmox, Garage, PostgreSQL and DNS
