@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Secrets lie root-only under /var/lib/fediversity/secrets. Many NixOS modules read their secret files as the service's
-# user, others want an environment file. One unit per instance makes both under /run, before the units that use them;
-# no secret enters the Nix store, and a new revision restarts everything that holds an old one.
+# user, others want an environment file, which systemd reads as root. One unit per instance makes both under /run, before
+# the units that use them; no secret enters the Nix store, and a new revision restarts everything that holds an old one.
+# The directory belongs to root: with a link in place of an entry its owner could make root read another instance's file.
 { config, lib, ... }:
 let
   inherit (lib) mkOption types;
@@ -26,7 +27,7 @@ let
       environment = mkOption {
         type = types.attrsOf types.str;
         default = { };
-        description = "Secret files by environment variable, together in /run/fediversity/<id>/environment.";
+        description = "Secret files by environment variable, together in /run/fediversity/<id>/environment, which only root reads.";
       };
       prefixes = mkOption {
         type = types.attrsOf types.str;
@@ -61,13 +62,12 @@ let
       umask 077
       install -d -m 0711 /run/fediversity
       rm -rf ${quote directory}
-      install -d -m 0700 -o ${quote entry.owner} ${quote directory}
+      install -d -m 0711 ${quote directory}
       ${lib.concatStrings (lib.mapAttrsToList copy entry.files)}
       {
       :
       ${lib.concatStrings (lib.mapAttrsToList variable entry.environment)}
       } > ${quote "${directory}/environment"}
-      chown ${quote entry.owner} ${quote "${directory}/environment"}
     '';
 
   services = id: entry: {

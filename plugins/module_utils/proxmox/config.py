@@ -167,6 +167,12 @@ def target_config(rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], tu
     return config, tuple(sorted(waiting))
 
 
+def _incarnation(config: Mapping[str, str]) -> str:
+    """``vmgenid`` changes with every creation, restore and rollback; ``0`` turns it off (Proxmox VE: qm.conf)."""
+    generation = config.get("vmgenid", "0")
+    return generation if generation != "0" else parse_properties(config.get("smbios1", ""), "").get("uuid", "")
+
+
 def parse_config(base: VmActual, rows: Sequence[Mapping[str, Any]], power: Power) -> VmActual:
     """*base* (identity, node, pool) with everything that GET ``pending`` says.
 
@@ -198,5 +204,6 @@ def parse_config(base: VmActual, rows: Sequence[Mapping[str, Any]], power: Power
         agent=parse_bool(agent.pop("enabled", "0")),
         agent_options=tuple(sorted(agent.items())),
         pending=waiting,
+        incarnation=_incarnation(config),
         digest=config.get("digest"),
     )

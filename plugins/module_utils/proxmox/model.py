@@ -118,6 +118,8 @@ class VmActual:
     :param networks: by number of the device (0 is net0).
     :param agent_options: further keys of the agent's property string, which we keep.
     :param pending: keys whose change waits for a stop and start.
+    :param incarnation: changes when the VM is made anew, restored or rolled back to a snapshot (the generation id; the
+        SMBIOS id where there is none).
     :param digest: of the configuration, to notice that somebody else changed it.
     :param problem: why this VM is not touched; the rest of it is then not read.
     """
@@ -139,6 +141,7 @@ class VmActual:
     agent: bool = False
     agent_options: tuple[tuple[str, str], ...] = ()
     pending: tuple[str, ...] = ()
+    incarnation: str = ""
     digest: str | None = None
     problem: HostingError | None = None
 

@@ -124,6 +124,7 @@ class VirtualMachines:
         return {
             "vmid": actual.vmid,
             "node": actual.node,
+            "incarnation": actual.incarnation,
             "address": fixed[0].partition("/")[0] if fixed else "",
             "status": actual.power,
             "pending": list(actual.pending),
@@ -220,7 +221,7 @@ class VirtualMachines:
 
     def _create(self, desired: VmDesired) -> None:
         for _attempt in range(ID_ATTEMPTS):
-            vmid = desired.vmid or self._unanswered.get(desired.name) or int(self._client.get("/cluster/nextid"))
+            vmid = desired.vmid or self._unanswered.get(desired.name) or self._free_vmid(desired)
             try:
                 upid = self._client.post(f"/nodes/{desired.node}/qemu", **create_parameters(desired, vmid))
                 tasks.wait(self._client, upid, budget=self._budget)
@@ -236,6 +237,21 @@ class VirtualMachines:
             self._unanswered.pop(desired.name, None)
             return self._finish_creation(desired, VmActual(desired.name, vmid, str(desired.node)), upid)
         raise Exists(f"other clients took {ID_ATTEMPTS} VMIDs first", where=f"VM {desired.name}", hint="Run again")
+
+    def _free_vmid(self, desired: VmDesired) -> int:
+        """An id for a new VM, taken before looking once more whether somebody else makes this machine.
+
+        In this order two runs at the same time cannot both make it: the later one finds the VM, or wants the same id.
+
+        :raises Transient: the machine has a VM now.
+        """
+        vmid = int(self._client.get("/cluster/nextid"))
+        rows = self._rows()
+        if self._settle(rows):
+            rows = self._rows()
+        if marked(desired.name, rows):
+            raise Transient("another client has just made this machine", where=f"VM {desired.name}")
+        return vmid
 
     def _finish_creation(self, desired: VmDesired, new: VmActual, upid: str) -> None:
         if starts_itself(desired):

@@ -45,7 +45,12 @@ class Environment:
 
 @dataclass(frozen=True)
 class MachineRecord:
-    """What runs left behind: ``system`` is the committed store path; ``updated_at`` is UTC in ISO 8601."""
+    """What runs left behind.
+
+    :param system: the store path that the machine committed; None while nobody knows (a switch is under way).
+    :param incarnation: changes when the virtual machine is made anew or its disk goes back to an older state.
+    :param updated_at: UTC in ISO 8601.
+    """
 
     state: str
     message: str
@@ -53,6 +58,7 @@ class MachineRecord:
     generation: int | None
     vmid: int | None
     node: str | None
+    incarnation: str | None
     updated_at: str | None
 
 

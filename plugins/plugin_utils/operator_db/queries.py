@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -29,12 +29,13 @@ from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.mo
 )
 
 try:
-    from sqlalchemy import Connection, Engine, Table, func, select, update
+    from sqlalchemy import Connection, Engine, Table, case, func, select, update
     from sqlalchemy.dialects import postgresql, sqlite
 except ImportError:
     pass  # libraries.require() reports it before any use
 
 Value = TypeVar("Value")
+SWITCHING = "a run began to switch it and did not report back. Run again"
 
 
 def load_fleet(engine: Engine, environment: str | None = None) -> Fleet:
@@ -122,12 +123,26 @@ def record_machine(
     _record(engine, name, values | {key: value for key, value in committed.items() if value is not None})
 
 
-def record_vm(engine: Engine, machine: str, *, vmid: int | None, node: str | None) -> None:
+def record_vm(engine: Engine, machine: str, *, vmid: int | None, node: str | None, incarnation: str | None) -> None:
     """Write back which virtual machine is the machine; None after it was removed.
+
+    What another incarnation has committed says nothing about this one, so it is forgotten in the same transaction.
 
     :raises NotFound: there is no such machine.
     """
-    _record(engine, machine, {"vmid": vmid, "node": node})
+    table = schema.machines
+    same = table.c.incarnation == incarnation if incarnation else table.c.incarnation.is_(None)
+    values = {"vmid": vmid, "node": node, "incarnation": incarnation}
+    committed = {"system": case((same, table.c.system)), "generation": case((same, table.c.generation))}
+    _record(engine, machine, values | committed)
+
+
+def record_switching(engine: Engine, machines: Collection[str]) -> None:
+    """Write down that the machines are about to be switched: until they answer, nobody knows which system they have."""
+    table = schema.machines
+    values = {"state": "switching", "message": SWITCHING, "system": None, "updated_at": _now()}
+    with writing(engine) as connection:
+        connection.execute(update(table).where(table.c.name.in_(machines)).values(**values))
 
 
 def record_deployment(engine: Engine, operator: str, deployment: str, *, state: str, message: str = "") -> None:
@@ -205,7 +220,14 @@ def _environment(row: Any) -> Environment:
 
 def _machine(row: Any, environment: Environment) -> Machine:
     record = MachineRecord(
-        row.state, row.message, row.system, row.generation, row.vmid, row.node, _timestamp(row.updated_at)
+        row.state,
+        row.message,
+        row.system,
+        row.generation,
+        row.vmid,
+        row.node,
+        row.incarnation,
+        _timestamp(row.updated_at),
     )
     return Machine(
         row.name, environment.name, row.runtime, row.address, row.ssh_port, row.cores, row.memory, row.disk, record
@@ -247,7 +269,7 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _record(engine: Engine, machine: str, values: dict[str, Any]) -> None:
+def _record(engine: Engine, machine: str, values: Mapping[str, Any]) -> None:
     table = schema.machines
     with writing(engine) as connection:
         if connection.execute(update(table).where(table.c.name == machine).values(**values)).rowcount != 1:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 # the newest migration; a database at another revision is refused
-REVISION = "0001"
+REVISION = "0002"
 
 
 def _identity() -> Column[int]:
@@ -90,6 +90,7 @@ else:
         Column("disk", Integer),
         Column("vmid", Integer),
         Column("node", String(63)),
+        Column("incarnation", String(64)),
         Column("system", Text),
         Column("generation", Integer),
         *_record(),
