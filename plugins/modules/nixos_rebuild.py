@@ -172,9 +172,9 @@ rc:
   returned: when the machine answered
   type: int
 generation:
-  description: Number of the profile's current generation.
+  description: Number of the profile's current generation; null when the machine has no such profile yet.
   returned: when the machine answered
-  type: str
+  type: int
 needs_reboot:
   description: Whether kernel, initial RAM disk, modules or kernel parameters of the system are not the booted ones.
   returned: when the machine answered

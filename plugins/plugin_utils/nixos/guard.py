@@ -115,7 +115,7 @@ class Report:
     current: str = ""
     profile: str = ""
     booted: str = ""
-    generation: str = ""
+    generation: int | None = None
     nixos: bool = False
     arch: str = ""
     running: str = ""
@@ -152,7 +152,7 @@ def parse_report(text: str) -> Report:
         current=values.get("current", ""),
         profile=values.get("profile", ""),
         booted=values.get("booted", ""),
-        generation=values.get("generation", ""),
+        generation=int(values["generation"]) if values.get("generation", "").isdigit() else None,
         nixos=values.get("nixos") == "yes",
         arch=values.get("arch", ""),
         running=values.get("running", ""),

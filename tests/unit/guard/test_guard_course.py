@@ -110,7 +110,7 @@ def test_clean_deployment_confirms_over_new_connections() -> None:
     outcome = deploy(script)
     assert script.known == ["-", "activated"]
     values = switch.result(outcome)
-    assert (values["failed"], values["changed"], values["generation"], values["log"]) == (False, True, "8", ["done"])
+    assert (values["failed"], values["changed"], values["generation"], values["log"]) == (False, True, 8, ["done"])
     assert script.copies == 1
 
 

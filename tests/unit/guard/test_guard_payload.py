@@ -20,7 +20,7 @@ def old(sandbox: Sandbox) -> str:
 
 def test_status_changes_nothing(sandbox: Sandbox) -> None:
     report = sandbox.run(["status", old(sandbox)])
-    assert (report.nixos, report.valid, report.current, report.generation) == (True, True, old(sandbox), "7")
+    assert (report.nixos, report.valid, report.current, report.generation) == (True, True, old(sandbox), 7)
     assert not (sandbox.root / "var/lib/fediversity-guard").exists()
     assert not (sandbox.root / "run/fediversity-guard").exists()
 
@@ -30,7 +30,7 @@ def test_clean_switch_commits_after_a_contact(sandbox: Sandbox) -> None:
     assert sandbox.begin(new).result == "started"
     report = sandbox.confirm()
     assert report.record is not None
-    assert (report.record.phase, report.record.rc, report.generation) == ("committed", 0, "1")
+    assert (report.record.phase, report.record.rc, report.generation) == ("committed", 0, 1)
     assert sandbox.calls == ["new test", "new boot"]
     assert "new test" in report.log
     sandbox.assert_clean(new)
