@@ -18,7 +18,7 @@ ARTIFACT = "fediversity-hosting-0.1.0.tar.gz"
 def install(target: Path) -> Path:
     """Build the artifact and install it below *target*; return the collections path."""
     collections = target / "collections"
-    # neither the checkout's own configuration nor its link to itself, which galaxy would take for an installed collection
+    # neither the checkout's configuration nor its link to itself, which galaxy takes for an installed collection
     environment = {name: value for name, value in os.environ.items() if name != "ANSIBLE_CONFIG"}
     environment["ANSIBLE_COLLECTIONS_PATH"] = str(collections)
     galaxy = (sys.executable, "-m", "ansible", "galaxy", "collection")

@@ -58,7 +58,9 @@ STAGES: dict[str, tuple[Check, ...]] = {
         Check("ansible-test sanity", (sys.executable, "tests/tools/sanity.py")),
     ),
     "unit": (Check("unit tests", (*PYTEST, "-n", "2", "tests/unit")),),
-    "integration": (Check("integration tests on the lab", (*PYTEST, "tests/integration")),),
+    "integration": (
+        Check("integration tests on the lab", (*PYTEST, "-n", "2", "--dist", "loadgroup", "tests/integration")),
+    ),
     "molecule": (Check("molecule", ("molecule", "test")),),
 }
 
