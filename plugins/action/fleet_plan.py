@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import env_fallback
-from ansible_collections.fediversity.hosting.plugins.module_utils.errors import InvalidInput
+from ansible_collections.fediversity.hosting.plugins.module_utils.errors import BackendError, InvalidInput
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.action import DATABASE_ARGUMENTS, ControllerAction
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.catalogue import load_catalogue
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.fleet.plan import plan_fleet
@@ -70,9 +69,20 @@ def _keys_of(file: str | None) -> list[str]:
 
 
 def _write(path: Path, document: Mapping[str, Any]) -> None:
-    """Replace *path*; it holds customers' text, so only its owner may read it."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        json.dump(document, stream, indent=1, sort_keys=True)
-    os.replace(name, path)
+    """Replace *path*; it holds customers' text, so only its owner may read it.
+
+    :raises BackendError: it cannot be written; the old one is still there.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            whole = Path(folder) / path.name
+            whole.touch(mode=0o600)
+            whole.write_text(json.dumps(document, indent=1, sort_keys=True), encoding="utf-8")
+            whole.replace(path)
+    except OSError as error:
+        raise BackendError(
+            f"the plan cannot be written: {error.strerror}",
+            where=str(path),
+            hint="Check the free space and the owner of that folder (FEDIVERSITY_STATE_DIR)",
+        ) from error

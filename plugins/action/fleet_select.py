@@ -9,10 +9,15 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.action import DATABASE_ARGUMENTS, ControllerAction
-from ansible_collections.fediversity.hosting.plugins.plugin_utils.fleet.outcome import record_selection
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.fleet.outcome import (
+    made_anew,
+    record_selection,
+    record_vms,
+)
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.fleet.plan import KINDS, Need
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.fleet.select import select
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.database import connect
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.queries import load_fleet
 
 
 class ActionModule(ControllerAction):
@@ -21,25 +26,30 @@ class ActionModule(ControllerAction):
         "plan": {"type": "dict", "required": True},
         "results": {"type": "dict", "required": True},
         "build": {"type": "dict", "required": True},
+        "visit": {"type": "str", "choices": ["changed", "all"], "default": "changed"},
     }
 
     def perform(self, arguments: Mapping[str, Any], task_vars: Mapping[str, Any]) -> Mapping[str, Any]:
         plan, results = arguments["plan"], arguments["results"]
+        engine, vms = connect(arguments["database_url"]), results.get("vms", {})
+        anew = made_anew(load_fleet(engine), vms)
+        known = {} if arguments["visit"] == "all" else without(plan["committed"], anew)
         selection = select(
             needs={name: [Need(**need) for need in needs] for name, needs in plan["needs"].items()},
             results={kind: results[kind] for kind in KINDS if kind in results},
             build=arguments["build"],
-            committed=plan["committed"],
+            committed=known,
             problems={problem["machine"]: problem["msg"] for problem in plan["problems"]},
         )
         if self.check_mode:
             # a machine that would be made by this run cannot be asked what its switch would do
-            made = {item["name"] for item in results.get("vms", {}).get("results", []) if item["action"] == "create"}
+            made = {item["name"] for item in vms.get("results", []) if item["action"] == "create"}
             selection = replace(selection, switch=without(selection.switch, made))
         else:
-            record_selection(connect(arguments["database_url"]), selection, results.get("vms", {}))
-        return {"changed": False, **asdict(selection)}
+            record_vms(engine, vms, anew)
+            record_selection(engine, selection)
+        return {"changed": False, **asdict(selection), "made_anew": sorted(anew & selection.switch.keys())}
 
 
-def without(switch: Mapping[str, str], machines: Collection[str]) -> dict[str, str]:
-    return {name: system for name, system in switch.items() if name not in machines}
+def without(systems: Mapping[str, str], machines: Collection[str]) -> dict[str, str]:
+    return {name: system for name, system in systems.items() if name not in machines}

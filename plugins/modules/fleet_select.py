@@ -11,8 +11,10 @@ version_added: "0.1.0"
 author: Fediversity hosting contributors (@fediversity)
 description:
   - Takes the plan and the results of the batches and sorts the machines. A machine is changed if its wanted system is not
-    the one it committed last, blocked if something it needs has failed, and unchanged otherwise.
-  - Records blocked and unchanged machines and the places of virtual machines in the operator database.
+    the one it committed last or its virtual machine was made anew, blocked if something it needs has failed, and
+    unchanged otherwise.
+  - Records blocked and unchanged machines and which virtual machines there are in the operator database, and that the
+    systems of the changed machines are unknown until M(fediversity.hosting.fleet_record) says how their switch ended.
   - Runs once in the controller process, whatever the number of hosts.
 requirements: [SQLAlchemy, alembic]
 options:
@@ -28,6 +30,15 @@ options:
     description: The result of M(fediversity.hosting.nix_build).
     type: dict
     required: true
+  visit:
+    description:
+      - V(changed) selects the machines whose wanted system is not the one that they committed last, as far as the operator
+        database knows.
+      - V(all) asks every machine. Use it after somebody changed machines by hand, or after the operator database was
+        restored from an older copy.
+    type: str
+    choices: [changed, all]
+    default: changed
 seealso:
   - module: fediversity.hosting.fleet_plan
   - module: fediversity.hosting.fleet_record
@@ -64,6 +75,11 @@ blocked:
   description: Machine to the reason why it is left as it is.
   returned: success
   type: dict
+made_anew:
+  description: Machines to be switched whose virtual machine is a new one, so that it has another SSH host key.
+  returned: success
+  type: list
+  elements: str
 unchanged:
   description: Machines that already run what is wanted.
   returned: success

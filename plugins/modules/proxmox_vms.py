@@ -244,6 +244,10 @@ results:
       description: Node that has the virtual machine, if it exists.
       type: str
       sample: pve1
+    incarnation:
+      description: Changes when the virtual machine is made anew, restored, or rolled back to a snapshot.
+      type: str
+      sample: 6499ede6-6340-4a78-ac1f-8db5b00383bb
     address:
       description: First fixed address that cloud-init gives the guest, empty if there is none.
       type: str

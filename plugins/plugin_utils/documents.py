@@ -117,7 +117,13 @@ def _pattern(_validator: Any, pattern: str, instance: Any, _schema: Any) -> Iter
 
 @cache
 def _validator_class() -> Any:
-    return extend(Draft202012Validator, {"pattern": _pattern})  # type: ignore[no-untyped-call]
+    # for JSON Schema 5.0 is an integer too; for Nix it is not
+    types = Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer)
+    return extend(Draft202012Validator, {"pattern": _pattern}, type_checker=types)  # type: ignore[no-untyped-call]
+
+
+def _is_integer(_checker: Any, value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 class _Loader(yaml.SafeLoader):
@@ -131,12 +137,30 @@ _Loader.yaml_implicit_resolvers = {
 
 _SCALARS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null")}
 
+UNFIT = "a control character, or one that is no character; remove it"
+# Control characters other than tab and line ends command a terminal and are not allowed in XML (feeds); halves of pairs
+# are no UTF-8; systemd refuses an environment file with a noncharacter (Unicode 23.7), which fails the whole machine.
+_NONCHARACTERS = "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
+_UNFIT = re.compile(f"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef{_NONCHARACTERS}]")
+
 
 def load_yaml(text: str) -> Document:
     """Read one YAML document that consists of plain data only.
 
     :raises MalformedDocument: a syntax error, a field given twice, a tag, alias loop or text that cannot be stored.
     """
+    try:
+        return _load(text)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise MalformedDocument([(line, f"no YAML: {error.problem or error.context}")]) from error
+    except (yaml.YAMLError, ValueError, KeyError) as error:
+        raise MalformedDocument([(1, f"no YAML: {' '.join(str(error).split())}")]) from error
+    except RecursionError:
+        raise MalformedDocument([(1, "the document is nested too deeply")]) from None
+
+
+def _load(text: str) -> Document:
     loader = _Loader(text)
     try:
         node = loader.get_single_node()
@@ -147,11 +171,6 @@ def load_yaml(text: str) -> Document:
         if problems:
             raise MalformedDocument(sorted(problems))
         data = loader.construct_document(node)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise MalformedDocument([(line, f"no YAML: {error.problem or error.context}")]) from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise MalformedDocument([(1, f"no YAML: {' '.join(str(error).split())}")]) from error
     finally:
         loader.dispose()
     return Document(data, lines)
@@ -171,6 +190,9 @@ def _walk(node: yaml.Node, path: Path, lines: dict[Path, int], above: frozenset[
                 yield key_line, f"{dotted(path)}: a field name must be plain text (quote it)"
                 continue
             key.value = _joined(key.value)
+            if _UNFIT.search(key.value):
+                yield key_line, f"{dotted(path)}: the field name {key.value!r} has {UNFIT}"
+                continue
             if key.value in seen:
                 yield key_line, f"{dotted((*path, key.value))}: given twice (line {seen[key.value]})"
             seen[key.value] = key_line
@@ -190,8 +212,8 @@ def _check_scalar(node: yaml.ScalarNode, path: Path, line: int) -> Iterator[tupl
     value = node.value = _joined(node.value)
     if node.tag.endswith(":float") and not math.isfinite(_Loader("").construct_yaml_float(node)):
         yield line, f"{dotted(path)}: {shown(value)} is no number that can be stored"
-    elif "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
-        yield line, f"{dotted(path)}: the text has a character that cannot be stored (NUL or half of a pair)"
+    elif _UNFIT.search(value):
+        yield line, f"{dotted(path)}: the text has {UNFIT}"
 
 
 def _joined(text: str) -> str:

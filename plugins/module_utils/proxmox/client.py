@@ -37,6 +37,8 @@ except ImportError:
 
 # seconds; the server's own proxy gives up on a request after 30
 MIN_TIMEOUT = 35
+# what an HTTP header may hold (RFC 9110 section 5.5), less the space: tokens have none
+TOKEN = re.compile(r"[\x21-\x7e]+\Z")
 CONNECT_TIMEOUT = 10
 # seconds before each further try of a request that the server refused for a moment
 RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0)
@@ -114,6 +116,13 @@ class Connection:
         if self.token_id and "!" in self.token_id:
             raise InvalidInput(
                 f"{self.token_id!r} is no token name", where="api_token_id", hint="Write only the part after the !"
+            )
+        if self.token_secret and not TOKEN.match(self.token_secret):
+            # requests would quote it in its error, escaped, so that no_log does not find it
+            raise InvalidInput(
+                "the secret holds a space, a line end or another character that no token has",
+                where="api_token_secret",
+                hint="Copy it again, without a final line end",
             )
         if self.timeout < MIN_TIMEOUT:
             raise InvalidInput(

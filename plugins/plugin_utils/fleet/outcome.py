@@ -6,16 +6,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.fleet.select import Selection
-from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.model import Deployment, Fleet
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.model import (
+    Deployment,
+    Fleet,
+    MachineRecord,
+)
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.queries import (
+    forget_systems,
     load_fleet,
     record_deployment,
     record_machine,
+    record_switching,
     record_vm,
 )
 
@@ -25,7 +31,7 @@ except ImportError:
     pass  # libraries.require() reports it before any use
 
 # worst last: a deployment is as well as its worst machine
-STATES = ("running", "new", "blocked", "rolled-back", "failed")
+STATES = ("running", "new", "blocked", "switching", "rolled-back", "failed")
 
 
 @dataclass(frozen=True)
@@ -42,8 +48,10 @@ def outcome_of(result: Mapping[str, Any]) -> Outcome:
     """The outcome that the result of the machine's switch tells."""
     if not result.get("failed") and not result.get("unreachable"):
         return Outcome("running", "", result["new"], result.get("generation"))
-    state = "rolled-back" if result.get("phase") == "rolled-back" else "failed"
-    return Outcome(state, str(result.get("msg", "failed")))
+    message = str(result.get("msg", "failed"))
+    if result.get("phase") == "rolled-back":
+        return Outcome("rolled-back", message, result.get("old"))
+    return Outcome("failed", message)
 
 
 def deployment_state(deployment: Deployment, fleet: Fleet) -> tuple[str, str]:
@@ -57,13 +65,44 @@ def deployment_state(deployment: Deployment, fleet: Fleet) -> tuple[str, str]:
     return ("new", "") if worst is None else (worst.state, worst.message)
 
 
-def record_selection(engine: Engine, selection: Selection, vms: Mapping[str, Any]) -> None:
-    """Record where virtual machines are, and the machines that this run does not switch."""
+def made_anew(fleet: Fleet, vms: Mapping[str, Any]) -> frozenset[str]:
+    """The machines whose virtual machine is another one than the one that committed the recorded system.
+
+    :param vms: the result of ``proxmox_vms``.
+    """
+    return frozenset(
+        item["name"]
+        for item in vms.get("results", [])
+        if item["name"] in fleet.machines and not item["failed"] and _is_new(fleet.machines[item["name"]].record, item)
+    )
+
+
+def _is_new(record: MachineRecord, item: Mapping[str, Any]) -> bool:
+    if item["action"] == "create" or (record.system is None and record.incarnation is None):
+        return True
+    return record.incarnation is not None and record.incarnation != _incarnation(item)
+
+
+def _incarnation(item: Mapping[str, Any]) -> str | None:
+    return item.get("incarnation") or None
+
+
+def record_vms(engine: Engine, vms: Mapping[str, Any], anew: Collection[str]) -> None:
+    """Record which virtual machines there are; what the former ones of those made anew committed is forgotten first."""
+    forget_systems(engine, anew)
     fleet = load_fleet(engine)
     for item in vms.get("results", []):
         record = fleet.machines[item["name"]].record if item["name"] in fleet.machines else None
-        if record is not None and item.get("vmid") and (record.vmid, record.node) != (item["vmid"], item.get("node")):
-            record_vm(engine, item["name"], vmid=item["vmid"], node=item.get("node"))
+        if record is None or not item.get("vmid"):
+            continue
+        found = (item["vmid"], item.get("node"), _incarnation(item))
+        if (record.vmid, record.node, record.incarnation) != found:
+            record_vm(engine, item["name"], vmid=found[0], node=found[1], incarnation=found[2])
+
+
+def record_selection(engine: Engine, selection: Selection) -> None:
+    """Record the machines that this run does not switch, and that nobody knows what the others will run."""
+    record_switching(engine, selection.switch)
     outcomes = {name: Outcome("blocked", reason) for name, reason in selection.blocked.items()}
     outcomes.update({name: Outcome("running") for name in selection.unchanged})
     record_outcomes(engine, outcomes)

@@ -53,8 +53,10 @@ def connect(url: str | None) -> Engine:
         raise InvalidInput("no operator database is given", hint=f"{_URL_HINT}, in database_url or {URL_VARIABLE}")
     try:
         parsed = sqlalchemy.make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # ValueError: the port, or what follows an @ in the password
         raise InvalidInput("the database URL cannot be read", hint=_URL_HINT) from None
+    if parsed.get_backend_name() != "sqlite" and (url.count("@") > 1 or _HIDDEN_NOWHERE & parsed.query.keys()):
+        raise InvalidInput("the password in the database URL would be taken for something else", hint=_PASSWORD_HINT)
     if parsed.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
         parsed = parsed.set(drivername="postgresql+psycopg")
         arguments: dict[str, Any] = {"connect_timeout": CONNECT_SECONDS}
@@ -63,7 +65,7 @@ def connect(url: str | None) -> Engine:
     else:
         raise InvalidInput(f"{parsed.render_as_string()} is neither SQLite nor PostgreSQL", hint=_URL_HINT)
     try:
-        engine = sqlalchemy.create_engine(parsed, connect_args=arguments)
+        engine = sqlalchemy.create_engine(parsed, connect_args=arguments, hide_parameters=True)
     except ModuleNotFoundError as error:
         raise MissingLibrary(error.name or "psycopg") from error
     except NoSuchModuleError as error:
@@ -74,6 +76,9 @@ def connect(url: str | None) -> Engine:
     return engine
 
 
+# messages show the URL: a password must be where they leave it out
+_HIDDEN_NOWHERE = frozenset({"password", "sslpassword"})
+_PASSWORD_HINT = "Put it between user: and @host, and write @ in it as %40"
 _URL_HINT = "Use sqlite:////absolute/path/operator.db or postgresql://user:password@host/database"
 
 
@@ -96,7 +101,7 @@ def reading(engine: Engine) -> Iterator[Connection]:
     :raises DatabaseNotReady: the database is absent or has another schema.
     """
     _require_file(engine)
-    with _typed_errors(engine), engine.begin() as connection:
+    with typed_errors(engine), engine.begin() as connection:
         _require_revision(connection)
         yield connection
 
@@ -108,7 +113,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
     :raises DatabaseNotReady: the database is absent or has another schema.
     """
     _require_file(engine)
-    with _typed_errors(engine), engine.execution_options(writes=True).begin() as connection:
+    with typed_errors(engine), engine.execution_options(writes=True).begin() as connection:
         _require_revision(connection)
         yield connection
 
@@ -117,7 +122,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
 def migrating(engine: Engine) -> Iterator[Connection]:
     """A writing transaction that excludes other migrations and imports and has brought the schema up to date."""
     _create_file(engine)
-    with _typed_errors(engine), engine.execution_options(writes=True).begin() as connection:
+    with typed_errors(engine), engine.execution_options(writes=True).begin() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": ADVISORY_LOCK})
         if _revision(connection) != schema.REVISION:
@@ -147,7 +152,7 @@ def exists(engine: Engine) -> bool:
     """Whether the database holds the tables of any version."""
     if engine.dialect.name == "sqlite" and not _file(engine).exists():
         return False
-    with _typed_errors(engine), engine.begin() as connection:
+    with typed_errors(engine), engine.begin() as connection:
         return _revision(connection) is not None
 
 
@@ -176,7 +181,7 @@ def _create_file(engine: Engine) -> None:
             path.touch(mode=0o600)
     except OSError as error:
         raise BackendError(f"cannot make the operator database: {error}", where=describe(engine)) from error
-    with _typed_errors(engine), engine.connect() as connection:
+    with typed_errors(engine), engine.connect() as connection:
         raw = connection.connection.dbapi_connection
         if raw is not None:
             raw.cursor().execute("PRAGMA journal_mode = WAL")
@@ -232,7 +237,7 @@ def _migrate(connection: Connection) -> None:
 
 
 @contextmanager
-def _typed_errors(engine: Engine) -> Iterator[None]:
+def typed_errors(engine: Engine) -> Iterator[None]:
     """Turn driver errors into ours; driver messages never hold the password, statements may hold data: left out."""
     try:
         yield
@@ -247,4 +252,5 @@ def _typed_errors(engine: Engine) -> Iterator[None]:
                 where=where,
                 hint="Check the host, the port and the credentials in FEDIVERSITY_DATABASE_URL",
             ) from error
-        raise BackendError(f"the operator database failed: {reason}", where=where) from error
+        hint = "Check the owner and free space of the file and its folder" if engine.dialect.name == "sqlite" else ""
+        raise BackendError(f"the operator database failed: {reason}", where=where, hint=hint) from error

@@ -29,7 +29,7 @@ from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.mo
 )
 
 try:
-    from sqlalchemy import Connection, Engine, Table, case, func, select, update
+    from sqlalchemy import Connection, Engine, Table, func, select, update
     from sqlalchemy.dialects import postgresql, sqlite
 except ImportError:
     pass  # libraries.require() reports it before any use
@@ -126,23 +126,19 @@ def record_machine(
 def record_vm(engine: Engine, machine: str, *, vmid: int | None, node: str | None, incarnation: str | None) -> None:
     """Write back which virtual machine is the machine; None after it was removed.
 
-    What another incarnation has committed says nothing about this one, so it is forgotten in the same transaction.
-
     :raises NotFound: there is no such machine.
     """
-    table = schema.machines
-    same = table.c.incarnation == incarnation if incarnation else table.c.incarnation.is_(None)
-    values = {"vmid": vmid, "node": node, "incarnation": incarnation}
-    committed = {"system": case((same, table.c.system)), "generation": case((same, table.c.generation))}
-    _record(engine, machine, values | committed)
+    _record(engine, machine, {"vmid": vmid, "node": node, "incarnation": incarnation})
+
+
+def forget_systems(engine: Engine, machines: Collection[str]) -> None:
+    """Write down that the machines have committed nothing: they were made anew."""
+    _record_all(engine, machines, {"system": None, "generation": None})
 
 
 def record_switching(engine: Engine, machines: Collection[str]) -> None:
     """Write down that the machines are about to be switched: until they answer, nobody knows which system they have."""
-    table = schema.machines
-    values = {"state": "switching", "message": SWITCHING, "system": None, "updated_at": _now()}
-    with writing(engine) as connection:
-        connection.execute(update(table).where(table.c.name.in_(machines)).values(**values))
+    _record_all(engine, machines, {"state": "switching", "message": SWITCHING, "system": None, "updated_at": _now()})
 
 
 def record_deployment(engine: Engine, operator: str, deployment: str, *, state: str, message: str = "") -> None:
@@ -274,6 +270,13 @@ def _record(engine: Engine, machine: str, values: Mapping[str, Any]) -> None:
     with writing(engine) as connection:
         if connection.execute(update(table).where(table.c.name == machine).values(**values)).rowcount != 1:
             raise NotFound(f"machine {machine!r} is not in the operator database")
+
+
+def _record_all(engine: Engine, machines: Collection[str], values: Mapping[str, Any]) -> None:
+    if machines:
+        table = schema.machines
+        with writing(engine) as connection:
+            connection.execute(update(table).where(table.c.name.in_(machines)).values(**values))
 
 
 def _ids(connection: Connection, table: Table) -> dict[str, int]:

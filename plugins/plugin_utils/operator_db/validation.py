@@ -19,6 +19,8 @@ from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.wa
 
 # Ansible's own group and host names: a machine called "all" would set its variables on every host
 RESERVED_MACHINES = ("all", "ungrouped", "localhost")
+# instance ids are names of PostgreSQL roles, and "pg_" is PostgreSQL's own (CREATE ROLE)
+RESERVED_OPERATORS = ("pg",)
 # once a run has begun with a deployment, its immutable fields may be in use
 UNTOUCHED = "new"
 
@@ -62,6 +64,7 @@ def semantic_problems(context: Context) -> list[Problem]:
         *(problem for item in context.of("environments") for problem in _environment(item)),
         *(problem for item in context.of("machines") for problem in _machine(item, context)),
         *_shared_addresses(context),
+        *(problem for item in context.of("operators") for problem in _operator(item)),
         *(problem for item in context.of("deployments") for problem in _environment_known(item, context)),
         *(problem for item in context.of("instances") for problem in _instance(item, context)),
         *_shared_domains(context),
@@ -130,6 +133,11 @@ def _machine(item: Item, context: Context) -> Iterator[Problem]:
             )
     if address is not None:
         yield from _address(item, address, environment)
+
+
+def _operator(item: Item) -> Iterator[Problem]:
+    if item.name in RESERVED_OPERATORS:
+        yield Problem(item.at("name"), f"{item.name!r} begins names that PostgreSQL reserves; choose another one")
 
 
 def _address(item: Item, text: str, environment: Mapping[str, Any] | None) -> Iterator[Problem]:

@@ -91,5 +91,10 @@ def test_a_machine_holds_only_its_own_secrets_and_nobody_else_reads_them(
     assert len(found) > len(own)
     modes = estate.lab.command("run", host, "--", "stat", "-c", "%a", *found).output.split()
     assert all(mode.endswith("00") for mode in modes)
+    user = ("setpriv", "--reuid", "pixelfed", "--regid", "pixelfed", "--clear-groups")
+    folder = "/run/fediversity/dora_gallery_pixelfed"
+    for command in (f"cat {folder}/environment", f"rm -f {folder}/environment", f"ln -s /etc/shadow {folder}/other"):
+        run = estate.lab.command("run", host, "--", *user, *command.split())
+        assert (run.code, "Permission denied" in run.output) == (1, True), command
     others = {name: value for name, value in sentinels.items() if "/" in name and not name.startswith("dora_")}
     assert files_with(estate, others, "/nix /etc /var /tmp /root", ("run", host, "--")) == []

@@ -22,7 +22,7 @@ from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.mo
 
 HOSTILE = "{{ lookup('pipe','id') }} ''${x}'' \"\n🦣"
 KEY = "ssh-ed25519 AAAA admin"
-NEW = MachineRecord("new", "", None, None, None, None, None)
+NEW = MachineRecord("new", "", None, None, None, None, None, None)
 
 
 def instance(operator: str, application: str, machine: str, **changes: object) -> Instance:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from nix_fleets import HOSTILE, example, fleet, instance, machine
+from nix_fleets import HOSTILE, SECRETS_ROOT, example, fleet, instance, machine
 
 ROOT = Path(__file__).resolve().parents[3]
 NIXPKGS = ROOT / "tests/lab/nixpkgs"
@@ -142,6 +144,34 @@ def test_a_rotation_changes_the_units_that_hold_the_secrets_and_no_other(
         assert unit(old, f"{name}.service") != unit(new, f"{name}.service")
         assert unit(old, f"{name}.service").count("X-Restart-Triggers=") == 1
     assert unit(old, "nginx.service") == unit(new, "nginx.service")
+
+
+@pytest.mark.parametrize(
+    ("application", "files"), [("mastodon", {"secret-key-base"}), ("peertube", {"secret"}), ("pixelfed", set())]
+)
+def test_the_services_user_reads_its_secrets_and_cannot_put_anything_in_their_place(
+    systems: Systems, tmp_path: Path, application: str, files: set[str]
+) -> None:
+    """systemd reads the environment file as root: a link in its place would give away another instance's secrets."""
+    name = f"a_b_{application}"
+    system = systems.build(fleet(machine("vm", instance("a", "b", application))))["vm"]
+    lines = unit(system, f"fediversity-secrets-{name}.service").splitlines()
+    (start,) = (line.removeprefix("ExecStart=") for line in lines if line.startswith("ExecStart="))
+    script = Path(start).read_text(encoding="utf-8")
+    for secret in set(re.findall(rf"{SECRETS_ROOT}/{name}/([a-z0-9-]+)", script)):
+        (tmp_path / "secrets" / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "secrets" / name / secret).write_text("swordfish", encoding="utf-8")
+    given_away = [line for line in script.splitlines() if " -o " in line or "chown" in line]
+    assert all(line.startswith("install -m 0400 -o ") for line in given_away)
+    here = script.replace(SECRETS_ROOT, str(tmp_path / "secrets")).replace("/run/fediversity", str(tmp_path / "run"))
+    done = subprocess.run(
+        ["sh", "-c", re.sub(r" -o \S+", f" -o {os.getuid()}", here)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    directory = tmp_path / "run" / name
+    assert directory.stat().st_mode & 0o777 == 0o711
+    assert (directory / "environment").stat().st_mode & 0o777 == 0o600
+    assert files <= {path.name for path in directory.iterdir() if path.stat().st_mode & 0o777 == 0o400}
 
 
 def test_settings_reach_the_units_that_apply_them(systems: Systems) -> None:

@@ -14,7 +14,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from ansible_collections.fediversity.hosting.plugins.module_utils.errors import InvalidInput, Locked, Unreachable
+from ansible_collections.fediversity.hosting.plugins.module_utils.errors import (
+    BackendError,
+    InvalidInput,
+    Locked,
+    Unreachable,
+)
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db import database, schema
 from sqlalchemy import Engine, select
 
@@ -67,8 +72,8 @@ def test_a_database_without_tables_is_named(empty: Engine) -> None:
 @pytest.mark.parametrize(
     ("revision", "expected"),
     [
-        ("0000", "the operator database has schema 0000, this version needs 0001"),
-        ("9999", "the operator database has schema 9999, newer than 0001 of this version"),
+        ("0000", "the operator database has schema 0000, this version needs 0002"),
+        ("9999", "the operator database has schema 9999, newer than 0002 of this version"),
     ],
 )
 def test_another_schema_is_refused(engine: Engine, revision: str, expected: str) -> None:
@@ -125,6 +130,31 @@ def test_a_silent_server_is_named_without_the_password() -> None:
         caught.value
     )
     assert "swordfish" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://fediversity:pass@swordfish@127.0.0.1:1/operators",
+        "postgresql://fediversity:pass@127:swordfish@127.0.0.1:1/operators",
+        "postgresql://fediversity:pass@host/swordfish@127.0.0.1:1/operators",
+        "postgresql://127.0.0.1:1/operators?user=fediversity&password=swordfish",
+        "mysql://127.0.0.1:1/operators?password=swordfish",
+    ],
+)
+def test_a_password_in_the_wrong_place_is_refused_unseen(url: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        database.connect(url)
+    assert "swordfish" not in str(caught.value)
+
+
+def test_the_cause_of_an_error_holds_no_values(engine: Engine) -> None:
+    """Ansible prints causes too."""
+    broken = sqlalchemy.text("SELECT :value FROM nowhere")
+    with pytest.raises(BackendError) as caught, database.reading(engine) as connection:
+        connection.execute(broken, {"value": "swordfish"})
+    assert "nowhere" in str(caught.value.__cause__)
+    assert "swordfish" not in str(caught.value.__cause__)
 
 
 @pytest.mark.parametrize("url", ["", "sqlite://", "mysql://root@localhost/x", "postgresql+asyncpg://x/y"])

@@ -272,7 +272,33 @@ CASES = {
     "NUL": (
         "display_name: Bob",
         'display_name: "B\\0b"',
-        "31: operators[1].display_name: the text has a character that cannot be stored (NUL or half of a pair)",
+        "31: operators[1].display_name: the text has a control character, or one that is no character; remove it",
+    ),
+    "terminal escape": (
+        "contact: bob@example.org",
+        'contact: "\\e[2Jbob@example.org"',
+        "32: operators[1].contact: the text has a control character, or one that is no character; remove it",
+    ),
+    "noncharacter": (
+        "settings: {title: Alice}",
+        'settings: {title: "A\\uFFFF"}',
+        f"29: {ALICE}.settings.title: the text has a control character, or one that is no character; remove it",
+    ),
+    "control character in a field name": (
+        "settings: {title: Alice}",
+        'nixos_options: {"a\\0": 1}',
+        f"29: {ALICE}.nixos_options: the field name 'a\\x00' has a control character, or one that is no character; "
+        "remove it",
+    ),
+    "integer with a point": (
+        "settings: {title: Alice}",
+        "settings: {media_retention_days: 5.0}",
+        f"29: {ALICE}.settings.media_retention_days: 5.0 is not of type integer",
+    ),
+    "operator with PostgreSQL's own prefix": (
+        "- name: alice",
+        "- name: pg",
+        "19: operators[0].name: 'pg' begins names that PostgreSQL reserves; choose another one",
     ),
     "no number": (
         "settings: {title: Alice}",
@@ -351,6 +377,13 @@ def test_all_problems_come_at_once_and_in_order(refusal: Callable[[str], list[st
         ("version: 1\noperators: 5", "2: operators: 5 is not of type array"),
         ("version: 1\nmachines: [5]", "2: machines[0]: 5 is not of type object"),
         ("version: 1\n--- \nversion: 1", "2: no YAML: but found another document"),
+        ("version: !!bool maybe", "1: no YAML: 'maybe'"),
+        (f"version: {'[' * 3000}{']' * 3000}", "1: the document is nested too deeply"),
+        (
+            "version: '\a'",
+            "1: no YAML: unacceptable character #x0007: special characters are not allowed "
+            'in "<unicode string>", position 10',
+        ),
     ],
 )
 def test_other_documents_are_refused(refusal: Callable[[str], list[str]], text: str, expected: str) -> None:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import threading
@@ -199,14 +200,16 @@ def test_an_answer_that_is_no_upid(answer: Any) -> None:
         ({"user": "fediversity"}, "api_user"),
         ({"user": "fediversity@pve!lab"}, "api_user"),
         ({"token_id": "fediversity@pve!lab"}, "api_token_id"),
+        ({"token_secret": "swordfish\n"}, "api_token_secret"),
         ({"timeout": 5}, "api_timeout"),
         ({"ca_path": "/nonexistent/ca.pem"}, "ca_path"),
     ],
 )
 def test_options_that_cannot_work(fields: dict[str, Any], option: str) -> None:
     base: dict[str, Any] = {"host": "pve1", "user": "a@pve", "token_id": "t", "token_secret": "s"}
-    with pytest.raises(InvalidInput, match=f"^{option}: "):
+    with pytest.raises(InvalidInput, match=f"^{option}: ") as caught:
         connect(Connection(**{**base, **fields}))
+    assert "swordfish" not in str(caught.value)
 
 
 def test_secrets_are_not_shown() -> None:
@@ -229,7 +232,7 @@ def tls_server(directory: Path, answer: bytes) -> Iterator[tuple[int, Path]]:
                     return
                 try:
                     with context.wrap_socket(raw, server_side=True) as connection:
-                        connection.recv(65536)
+                        read_request(connection)
                         connection.sendall(answer)
                 except OSError:
                     pass
@@ -241,6 +244,14 @@ def tls_server(directory: Path, answer: bytes) -> Iterator[tuple[int, Path]]:
         finally:
             listener.shutdown(socket.SHUT_RDWR)
             thread.join()
+
+
+def read_request(connection: ssl.SSLSocket) -> None:
+    """One whole request: closing on an unread rest would reset the connection and lose the answer."""
+    with connection.makefile("rb") as stream:
+        head = b"".join(iter(stream.readline, b"\r\n"))
+        length = re.search(rb"(?i)content-length: (\d+)", head)
+        stream.read(int(length[1]) if length else 0)
 
 
 def answer_bytes(status: str, body: bytes) -> bytes:

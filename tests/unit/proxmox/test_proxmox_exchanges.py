@@ -108,6 +108,7 @@ def test_creation_is_one_request_that_says_everything() -> None:
         resources(),
         rights(),
         nextid(),
+        resources(),
         post(
             upid("qmcreate"),
             vmid="100",
@@ -172,6 +173,7 @@ def test_creation_is_one_request_that_says_everything() -> None:
             "msg": "",
             "vmid": 100,
             "node": "pve1",
+            "incarnation": "",
             "address": "10.98.0.90",
             "status": "started",
             "pending": [],
@@ -185,6 +187,7 @@ def test_a_disk_larger_than_the_image_grows_before_the_first_start() -> None:
         resources(),
         rights(),
         nextid(),
+        resources(),
         post(upid("qmcreate")),
         done("qmcreate"),
         *act("resize", "PUT", "/resize", disk="scsi0", size="20G"),
@@ -201,6 +204,7 @@ def test_a_missing_machine_that_shall_be_stopped_is_created_and_not_started() ->
         resources(),
         rights(),
         nextid(),
+        resources(),
         post(upid("qmcreate")),
         done("qmcreate"),
         resources(NEW_ROW),
@@ -423,8 +427,10 @@ def test_the_loser_of_a_vmid_takes_the_next() -> None:
         resources(),
         rights(),
         nextid(100),
+        resources(),
         post(taken),
         nextid(101),
+        resources(),
         post(upid("qmcreate", 101)),
         done("qmcreate", 101),
         starts(101),
@@ -434,6 +440,61 @@ def test_the_loser_of_a_vmid_takes_the_next() -> None:
         pending(STORED, 101),
     ]
     assert play(exchanges, WEB)["results"][0]["vmid"] == 101
+
+
+def test_the_loser_of_a_vmid_to_another_run_takes_its_machine() -> None:
+    taken = failed("unable to create VM 100 - VM 100 already exists on node 'pve1'")
+    exchanges = [
+        resources(),
+        rights(),
+        nextid(100),
+        resources(),
+        post(taken),
+        nextid(101),
+        # the other run's creation is under way: no tags yet
+        resources(NEW),
+        creations(100, upid("qmcreate")),
+        done("qmcreate"),
+        resources(NEW_ROW),
+        resources(NEW_ROW),
+        status("running"),
+        pending(STORED),
+        resources(NEW_ROW),
+        status("running"),
+        pending(STORED),
+    ]
+    result = play(exchanges, WEB)["results"][0]
+    assert (result["vmid"], result["failed"]) == (100, False)
+
+
+def test_a_machine_that_another_run_made_since_the_reading_is_not_made_twice() -> None:
+    exchanges = [
+        resources(),
+        rights(),
+        nextid(101),
+        resources(NEW_ROW),
+        resources(NEW_ROW),
+        status("running"),
+        pending(STORED),
+        resources(NEW_ROW),
+        status("running"),
+        pending(STORED),
+    ]
+    result = play(exchanges, WEB)["results"][0]
+    assert (result["vmid"], result["failed"]) == (100, False)
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        ({"vmgenid": "6499ede6", "smbios1": "uuid=e75539a5"}, "6499ede6"),
+        ({"vmgenid": "0", "smbios1": "base64=1,uuid=e75539a5"}, "e75539a5"),
+        ({}, ""),
+    ],
+)
+def test_the_incarnation_tells_one_life_of_a_vm_from_the_next(stored: dict[str, Any], expected: str) -> None:
+    result = play([resources(ROW), pending({**STORED, **stored})], WEB)
+    assert result["results"][0]["incarnation"] == expected
 
 
 def test_a_wanted_vmid_that_is_taken_invisibly_is_an_error() -> None:
@@ -451,6 +512,7 @@ def test_a_creation_whose_answer_is_lost_is_found_again(fault: Any) -> None:
         resources(),
         rights(),
         nextid(),
+        resources(),
         post(fault),
         # while the task runs, the VM has a lock and no tags
         resources(NEW),
@@ -473,6 +535,7 @@ def test_a_lost_creation_that_never_arrived_is_sent_again_with_its_id() -> None:
         resources(),
         rights(),
         nextid(100),
+        resources(),
         post(CUT),
         resources(),
         # no new id: if the first request is only late, one of the two loses
@@ -492,6 +555,7 @@ def test_a_lost_creation_that_arrives_late_is_found() -> None:
         resources(),
         rights(),
         nextid(100),
+        resources(),
         post(CUT),
         resources(),
         post(failed("unable to create VM 100 - VM 100 already exists on node 'pve1'")),

@@ -122,6 +122,7 @@ def test_request_counts(simulator: Simulator) -> None:
         "GET /cluster/resources",
         "GET /access/permissions",
         "GET /cluster/nextid",
+        "GET /cluster/resources",
         "POST /nodes/pve1/qemu",
         # reading back
         "GET /cluster/resources",
