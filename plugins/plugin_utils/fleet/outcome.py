@@ -66,7 +66,9 @@ def deployment_state(deployment: Deployment, fleet: Fleet) -> tuple[str, str]:
 
 
 def made_anew(fleet: Fleet, vms: Mapping[str, Any]) -> frozenset[str]:
-    """The machines whose virtual machine is another one than the one that committed the recorded system.
+    """The machines whose virtual machine has never committed a system, as far as this database knows.
+
+    A run that made or found the new one may have ended before its switch, so ``vms`` alone does not tell.
 
     :param vms: the result of ``proxmox_vms``.
     """
@@ -78,7 +80,7 @@ def made_anew(fleet: Fleet, vms: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _is_new(record: MachineRecord, item: Mapping[str, Any]) -> bool:
-    if item["action"] == "create" or (record.system is None and record.incarnation is None):
+    if item["action"] == "create" or record.generation is None:
         return True
     return record.incarnation is not None and record.incarnation != _incarnation(item)
 

@@ -20,6 +20,10 @@ from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.payload 
 WATCHFUL = "-o ServerAliveInterval=3 -o ServerAliveCountMax=3"
 NEW_CONNECTION = f"-o ControlPath=none -o ControlMaster=no -o ConnectTimeout=5 {WATCHFUL}"
 NOTHING_DONE = "Check that it runs, its address, and the SSH key; nothing was changed. Then run again"
+CHANGED_KEY = (
+    "Nothing was changed. If the machine was made anew, forget its old key (fediversity.hosting.forget_host_key,"
+    " ssh-keygen -R) and run again; if it was not, find out who answers at its address"
+)
 HOPELESS = ("Host key verification failed", "REMOTE HOST IDENTIFICATION HAS CHANGED")
 
 
@@ -96,7 +100,7 @@ class AnsibleMachine:
 
 def _one_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip() and "Permanently added" not in line]
-    return " ".join(lines)[-500:]
+    return " ".join(lines)[-500:].rstrip(".")
 
 
 @dataclass(frozen=True)
@@ -124,8 +128,10 @@ def first_contact(machine: Machine, script: bytes, waiting: Waiting) -> str:
         try:
             return machine.run(script)
         except Unreachable as error:
+            if any(text in error.what for text in HOPELESS):
+                raise Unreachable(f"its SSH host key is not the known one: {error.what}", hint=CHANGED_KEY) from error
             waited = clock.now() - start
-            if waited >= timeout or any(text in error.what for text in HOPELESS):
+            if waited >= timeout:
                 raise Unreachable(
                     f"the machine did not answer within {timeout} s: {error.what}",
                     hint=waiting.hint,

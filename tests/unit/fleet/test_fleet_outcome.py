@@ -78,6 +78,8 @@ def test_a_database_of_an_earlier_version_makes_no_machine_new(engine: Engine) -
 def test_what_a_former_virtual_machine_committed_is_forgotten_even_if_the_run_ends_here(engine: Engine) -> None:
     record_vms(engine, vms("unchanged", "second"), ["vm-shared"])
     assert (record(engine).system, record(engine).generation, record(engine).incarnation) == (None, None, "second")
+    # the next run still knows that it never met this one
+    assert made_anew(load_fleet(engine), vms("unchanged", "second")) == {"vm-shared"}
 
 
 def test_nobody_knows_the_system_of_a_machine_whose_switch_has_begun(engine: Engine) -> None:
