@@ -115,7 +115,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             hosts = self._hosts(path, cache)
             self._refuse_group_names(hosts)
         except HostingError as error:
-            raise AnsibleParserError(str(error)) from error
+            raise AnsibleParserError(str(error)) from None
         self._add(hosts)
 
     def _hosts(self, path: str, cache: bool) -> dict[str, Any]:

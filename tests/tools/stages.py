@@ -74,9 +74,12 @@ def run(check: Check) -> Outcome:
         "MYPYPATH": str(ROOT / "collections"),
         "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        # linters look there for installed collections, and an older copy of this one would win
+        "ANSIBLE_HOME": str(ROOT / ".cache" / "ansible"),
         # linters check the syntax of playbooks where there is no operator database
         "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "false",
         "PYTHONDONTWRITEBYTECODE": "1",
+        "NO_COLOR": "1",
     }
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
