@@ -38,7 +38,6 @@ class MissingLibrary(HostingError):
 
     def __init__(self, library: str, *, hint: str = "") -> None:
         super().__init__(f"the Python library {library} is missing", hint=hint or f"Install it: pip install {library}")
-        self.library = library
 
 
 class MissingCommand(HostingError):
