@@ -11,6 +11,7 @@ import shlex
 from typing import Any
 
 import pytest
+from lab.story import ROOT
 
 pytestmark = pytest.mark.lab
 
@@ -38,7 +39,7 @@ print(json.dumps({**store.get(refs), **{name: os.environ[name] for name in backe
 @pytest.fixture(scope="module")
 def sentinels(converged: Any) -> dict[str, str]:
     """Every secret of the lab by name."""
-    run = converged.estate.lab.execute("python", "-c", REVEAL)
+    run = converged.estate.lab.execute("env", f"PYTHONPATH={ROOT / 'collections'}", "python", "-c", REVEAL)
     assert run.code == 0, run.output
     # public by design: the public halves of key pairs are served to everybody
     return {name: value for name, value in json.loads(run.output).items() if not name.endswith("-public-key")}
