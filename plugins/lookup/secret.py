@@ -64,7 +64,7 @@ from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.re
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.secrets import (
     SecretStore,
     load_keys,
-    placeholders,
+    throw_away_values,
 )
 
 
@@ -85,4 +85,4 @@ class LookupModule(LookupBase):
         keys = load_keys(self.get_option("secret_key"), self.get_option("secret_key_file"))
         store = SecretStore(connect(self.get_option("database_url")), keys)
         values = store.find(refs) if check_mode else store.get(refs)
-        return [resolve(structure, placeholders(refs) | values) for structure in structures]
+        return [resolve(structure, throw_away_values(refs) | values) for structure in structures]

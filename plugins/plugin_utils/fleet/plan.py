@@ -8,23 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from ipaddress import ip_network
 from typing import Any
 
 from ansible_collections.fediversity.hosting.plugins.module_utils import names
+from ansible_collections.fediversity.hosting.plugins.module_utils.errors import InvalidInput
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.catalogue import (
     DATABASE_PASSWORD,
     S3_SECRET_KEY,
     Application,
     secret_specs,
+    validate_settings,
 )
-from ansible_collections.fediversity.hosting.plugins.plugin_utils.documents import schema_problems
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.model import (
     Environment,
     Fleet,
     Instance,
     Machine,
-    Network,
 )
 
 # the kinds of resources, as the batches of a plan and the results of the batch modules name them
@@ -144,12 +143,10 @@ def _problem(instance: Instance, catalogue: Mapping[str, Application]) -> Proble
     if application is None:
         msg = f"{where}: unknown application. The catalogue has: {', '.join(sorted(catalogue))}"
         return Problem(instance.operator, instance.deployment, instance.machine, msg)
-    refused = [
-        f"{found.where}: {found.message}"
-        for found in schema_problems(application.settings, instance.settings, ("settings",))
-    ]
-    if refused:
-        return Problem(instance.operator, instance.deployment, instance.machine, f"{where}: {'; '.join(refused)}")
+    try:
+        validate_settings(application, instance.settings, where)
+    except InvalidInput as error:
+        return Problem(instance.operator, instance.deployment, instance.machine, str(error))
     return None
 
 
@@ -159,10 +156,6 @@ def _environment(fleet: Fleet, machine: str) -> Environment:
 
 def _is_vm(fleet: Fleet, machine: str) -> bool:
     return fleet.machines[machine].runtime == "proxmox"
-
-
-def _prefix_length(network: Network) -> int:
-    return ip_network(network.subnet).prefixlen
 
 
 def _vm(machine: Machine, environment: Environment, authorized_keys: Sequence[str]) -> dict[str, Any]:
@@ -179,7 +172,7 @@ def _vm(machine: Machine, environment: Environment, authorized_keys: Sequence[st
         "cloud_init": {
             "user": "root",
             "ssh_keys": list(authorized_keys),
-            "addresses": [f"{machine.address}/{_prefix_length(network)}"],
+            "addresses": [f"{machine.address}/{network.prefix_length}"],
             "gateway": network.gateway,
             "nameservers": list(network.nameservers),
         },
@@ -237,7 +230,7 @@ def _machine(
         "hostName": machine.name,
         "system": "x86_64-linux",
         "address": machine.address,
-        "prefixLength": _prefix_length(network),
+        "prefixLength": network.prefix_length,
         "gateway": network.gateway,
         "nameservers": list(network.nameservers),
         "authorizedKeys": list(authorized_keys),

@@ -197,7 +197,7 @@ class SecretStore:
             ) from None
 
 
-def placeholders(refs: Sequence[str]) -> dict[str, str]:
+def throw_away_values(refs: Sequence[str]) -> dict[str, str]:
     """Throw-away values for secrets that check mode must not create; 64 hex digits fit the rules of every backend."""
     return {ref: generate("hex", 32) for ref in refs}
 
