@@ -208,7 +208,7 @@ def test_other_pools_are_refused(text: str) -> None:
 
 # no control characters, halves of pairs and noncharacters
 STORABLE = st.text(st.characters(exclude_categories=["Cc", "Cs", "Cn"], include_characters="\t\n\r"))
-# a YAML key on one line with its value has at most 1024 characters (YAML 1.2, 7.4.2), and JSON escapes make up to 12 of one
+# a YAML key on one line with its value has at most 1024 characters (YAML 1.2, 7.4.2); JSON escapes count too
 KEYS = STORABLE.filter(lambda key: len(json.dumps(key)) <= 1024)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | STORABLE,
