@@ -17,6 +17,8 @@ let
   };
 in
 {
+  imports = [ ./guard.nix ];
+
   options.fediversity.machine = {
     hostName = text "Name of the machine.";
     address = text "IPv4 address.";

@@ -17,6 +17,8 @@ description:
     machine keeps by itself, and restarts the machine when that does not bring the contact back. A restart or power cut boots the
     old system.
   - Running the task again after an interruption of any kind, of the controller too, continues or starts over.
+  - A system with another kernel or init interface can be I(started on trial) (O(reboot)). The boot loader starts it once, its boot
+    default stays the old system, and a machine that is not reached then, or loses power, starts the old system again.
   - The module is an action plugin. It needs no Python on the machine, and no privileges but root's, directly or by C(become).
   - How it works, the journal on the machine, and what to do by hand are in the page C(docs/guarded-switch.md) of the collection.
 requirements:
@@ -42,6 +44,66 @@ options:
     description: Return to the old system when the activation or a check fails, or when there is no contact any more.
     type: bool
     default: true
+  commit:
+    description:
+      - Whether the checked system becomes the profile's and the boot default at once.
+      - With V(false) the machine keeps it running, armed, for O(hold_timeout) seconds and the task ends in phase V(checked).
+        M(fediversity.hosting.nixos_transaction) then commits or aborts it. Machines that depend on each other are
+        deployed in this way, all or none.
+    type: bool
+    default: true
+  hold_timeout:
+    description: Seconds that a machine waits for the decision when O(commit=false), V(1) to V(7200). Then it rolls back.
+    type: int
+    default: 300
+  unit_policy:
+    description:
+      - Which failed units roll back.
+      - V(new), those that had not failed before, and those of O(health_checks.units).
+      - V(watched), only those of O(health_checks.units).
+      - V(any), every failed unit.
+      - V(ignore), none. Units that the health checks ask for must be active whatever this is.
+    type: str
+    choices: [new, watched, any, ignore]
+    default: new
+  reboot:
+    description:
+      - Whether the machine may be restarted to bring the system up.
+      - V(never) activates it in the running machine. RV(needs_reboot) tells when the kernel that runs is not the system's.
+      - V(if_needed) starts it on trial when its kernel, initial RAM disk, kernel modules, kernel parameters or init interface
+        are not the running ones, and for O(action=boot).
+      - V(always) starts it on trial unless it is what the machine has started with.
+      - A start on trial needs systemd-boot, or GRUB with C(/boot) on ext, XFS or FAT, and the unit of C(nix/modules/guard.nix)
+        in the system.
+    type: str
+    choices: [never, if_needed, always]
+    default: never
+  reboot_timeout:
+    description: Seconds after the start on trial within which the controller must have come back, V(10) to V(7200).
+    type: int
+    default: 300
+  replace_unknown:
+    description:
+      - Whether a running system may be replaced that is neither of the guard's last transaction on the machine nor in the
+        controller's store. It protects a machine that somebody else manages, or that answers at a wrong address.
+    type: bool
+    default: false
+  minimum_free:
+    description: MiB that must be free on the machine before anything is copied or armed.
+    type: dict
+    suboptions:
+      nix:
+        description: On the file system of C(/nix/store).
+        type: int
+        default: 64
+      boot:
+        description: On the file system of C(/boot).
+        type: int
+        default: 4
+      state:
+        description: On the file system of C(/var/lib).
+        type: int
+        default: 4
   confirm_timeout:
     description: Seconds after the activation within which the controller must come back over a new connection, V(1) to V(3600).
     type: int
@@ -56,8 +118,8 @@ options:
     default: 120
   health_checks:
     description:
-      - What must hold on the machine before the system is committed. Units, commands and addresses are tried for 30 seconds.
-      - In addition no unit may have failed that had not failed before.
+      - What must hold before the system is committed. Units, commands, ports and addresses are tried for 30 seconds.
+      - In addition no unit may be failed that O(unit_policy) does not accept.
     type: dict
     suboptions:
       units:
@@ -74,6 +136,19 @@ options:
         type: list
         elements: str
         default: []
+      tcp:
+        description: Ports to which the machine itself must be able to connect. Needs bash on the machine.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          host:
+            description: Host name or address; the machine itself (C(127.0.0.1)) if it is not set.
+            type: str
+          port:
+            description: TCP port.
+            type: int
+            required: true
       http:
         description: Addresses that the machine itself fetches. Certificates are not checked.
         type: list
@@ -88,6 +163,41 @@ options:
             description: Status that the answer must have.
             type: int
             default: 200
+      controller:
+        description: What the controller must be able to reach, after the machine's own checks.
+        type: dict
+        suboptions:
+          tcp:
+            description: Ports to which the controller must be able to connect.
+            type: list
+            elements: dict
+            default: []
+            suboptions:
+              host:
+                description: Host name or address; the address of the SSH connection if it is not set.
+                type: str
+              port:
+                description: TCP port.
+                type: int
+                required: true
+          http:
+            description: Addresses that the controller fetches. Redirections are not followed.
+            type: list
+            elements: dict
+            default: []
+            suboptions:
+              url:
+                description: HTTP or HTTPS address.
+                type: str
+                required: true
+              status:
+                description: Status that the answer must have.
+                type: int
+                default: 200
+              validate_certs:
+                description: Whether the certificate must be right.
+                type: bool
+                default: true
   substitute_on_destination:
     description: Let the machine fetch what it can from its own substituters.
     type: bool
@@ -98,10 +208,12 @@ options:
     default: false
 notes:
   - The closure is copied as the user of the SSH connection. With C(become) that user must be trusted by the machine's Nix.
-  - A system with another init interface than the running one (switch-to-configuration ends with code 100) can only be booted. The
-    task then fails with RV(needs_reboot) and has changed nothing.
+  - A system with another init interface than the running one (switch-to-configuration ends with code 100) can only be booted. With
+    O(reboot=never) the task then fails with RV(needs_reboot) and has changed nothing.
 seealso:
   - module: fediversity.hosting.nix_build
+  - module: fediversity.hosting.nixos_transaction
+  - module: fediversity.hosting.nixos_generations
   - module: fediversity.hosting.secret_files
 extends_documentation_fragment:
   - fediversity.hosting.attributes
@@ -133,6 +245,16 @@ EXAMPLES = r"""
     action: dry_activate
   register: preview
 
+- name: Take over a machine that was installed by hand, and restart it if the kernel changes
+  fediversity.hosting.nixos_rebuild:
+    system: "{{ fleet_build.systems[inventory_hostname] }}"
+    replace_unknown: true
+    reboot: if_needed
+    health_checks:
+      controller:
+        http:
+          - url: https://social.example.org/health
+
 - name: Make it the boot default for the next maintenance window
   fediversity.hosting.nixos_rebuild:
     system: "{{ fleet_build.systems[inventory_hostname] }}"
@@ -163,14 +285,26 @@ new:
   type: str
 phase:
   description:
-    - How it ended. V(unchanged), V(committed), V(tested), V(rolled-back), V(needs-reboot), V(failed) (only without O(rollback)),
-      or V(planned) in check mode and for O(action=dry_activate).
+    - How it ended. V(unchanged), V(committed), V(tested), V(checked) (O(commit=false)), V(rolled-back), V(needs-reboot), V(failed)
+      (only without O(rollback)), or V(planned) in check mode and for O(action=dry_activate).
   returned: when the machine answered
   type: str
 rc:
   description: Exit code of switch-to-configuration on the machine; null when it was not run.
   returned: when the machine answered
   type: int
+booted:
+  description: Store path of the system that the machine has started with.
+  returned: when the machine answered
+  type: str
+default:
+  description: Store path of the boot default; empty when the boot loader is not known (systemd-boot and GRUB are).
+  returned: when the machine answered
+  type: str
+silent:
+  description: Whether the machine has said nothing past every deadline of its own. Until the commit a reset is a rollback.
+  returned: failure without an answer of the machine
+  type: bool
 generation:
   description: Number of the profile's current generation; null when the machine has no such profile yet.
   returned: when the machine answered
@@ -201,7 +335,7 @@ rollback:
       description: What had gone wrong.
       type: str
     method:
-      description: V(reactivate), V(reboot), V(loader) (only O(action=boot)) or V(disarm) (nothing had been activated).
+      description: V(reactivate), V(reboot), V(loader) (only the boot loader was touched) or V(disarm) (nothing had been activated).
       type: str
     seconds:
       description: From the start of the activation until the old system was in place and reachable.

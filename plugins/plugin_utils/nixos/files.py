@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ansible_collections.fediversity.hosting.plugins.module_utils.errors import BackendError, InvalidInput
-from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.payload import text
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.scripts import text
 
 PATH = re.compile(r"(/[0-9A-Za-z_@+,=:.-]+)+")
 NAME = re.compile(r"[0-9A-Za-z_.-]+\$?")

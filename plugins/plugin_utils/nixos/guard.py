@@ -2,18 +2,15 @@
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The guarded switch: what the machine reports and what the controller decides. Pure functions, no effects.
+"""The guarded switch: what the controller decides from a machine's report. Pure functions, no effects.
 
-Protocol and journal: docs/guarded-switch.md. The machine's side is guard.sh.
+Protocol and journal: docs/guarded-switch.md. The machine's side is the shell program in the folder payload.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from enum import Enum
-from typing import Literal
 
 from ansible_collections.fediversity.hosting.plugins.module_utils.errors import (
     BackendError,
@@ -21,21 +18,10 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.errors import 
     InvalidInput,
     Locked,
 )
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.report import Record, Report
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.request import Request
 
-Action = Literal["switch", "boot", "test"]
-
-# Nix store: 32 digits of Nix's base 32 (no e, o, t, u), a dash, a name (nix: src/libstore/path.cc)
-STORE_PATH = re.compile(r"/nix/store/[0-9a-df-np-sv-z]{32}-[0-9a-zA-Z+._?=-]{1,207}")
-UNIT_NAME = re.compile(r"[0-9A-Za-z:_.@\\-]{1,255}")
-TERMINAL = frozenset({"committed", "tested", "rolled-back", "needs-reboot", "failed"})
 UNDOING = frozenset({"rolling-back", "reboot-rollback"})
-
-PATIENCE = 30
-"""Seconds that one health check may take to become good."""
-ROLLBACK_LIMIT = 60
-"""Seconds for switch-to-configuration of the old system."""
-CONTACT_LIMIT = 15
-"""Seconds after a rollback in which the controller must come back before the machine tests itself."""
 
 # machine as `uname -m` names it → Nix systems it runs
 SYSTEMS = {
@@ -47,185 +33,6 @@ SYSTEMS = {
 }
 
 
-@dataclass(frozen=True)
-class HttpCheck:
-    """One address that the machine itself must be able to fetch."""
-
-    url: str
-    status: int = 200
-
-
-@dataclass(frozen=True)
-class HealthChecks:
-    """What must hold before the new system is committed; `unit_stable` is in seconds."""
-
-    units: tuple[str, ...] = ()
-    unit_stable: int = 0
-    commands: tuple[str, ...] = ()
-    http: tuple[HttpCheck, ...] = ()
-
-
-@dataclass(frozen=True)
-class Request:
-    """One wanted deployment; all times in seconds."""
-
-    txn: str
-    owner: str
-    system: str
-    action: Action = "switch"
-    rollback: bool = True
-    activation_timeout: int = 300
-    confirm_timeout: int = 30
-    health: HealthChecks = field(default_factory=HealthChecks)
-
-
-@dataclass(frozen=True)
-class Record:
-    """The machine's durable record of the last transaction."""
-
-    txn: str
-    owner: str
-    action: str
-    phase: str
-    stage: str
-    system_old: str
-    system_new: str
-    generation_new: str
-    reason: str
-    method: str
-    rc: int | None
-    same_boot: bool
-    restored: bool
-    remaining: int | None
-    failed_before: tuple[str, ...]
-    failed_after: tuple[str, ...]
-
-    @property
-    def live(self) -> bool:
-        """True while the transaction has not ended."""
-        return self.phase not in TERMINAL
-
-
-@dataclass(frozen=True)
-class Report:
-    """What one call of guard.sh said; empty strings where it had nothing to say."""
-
-    result: str = ""
-    error: str = ""
-    current: str = ""
-    profile: str = ""
-    booted: str = ""
-    generation: int | None = None
-    nixos: bool = False
-    arch: str = ""
-    running: str = ""
-    valid: bool = False
-    wanted_needs_reboot: bool = False
-    watchdog: bool = False
-    needs_reboot: bool = False
-    rc: int | None = None
-    record: Record | None = None
-    log: tuple[str, ...] = ()
-    paths: tuple[str, ...] = ()
-
-
-def parse_report(text: str) -> Report:
-    """Read the lines "@key=value"; everything else (login banners) is ignored.
-
-    :raises BackendError: there is no such line.
-    """
-    values: dict[str, str] = {}
-    lists: dict[str, list[str]] = {"log": [], "path": []}
-    for line in text.split("\n"):  # not splitlines: it also splits at signs that a log may hold
-        if not line.startswith("@") or "=" not in line:
-            continue
-        key, value = line[1:].split("=", 1)
-        if key in lists:
-            lists[key].append(value)
-        else:
-            values[key] = value
-    if not values:
-        raise BackendError("the machine's answer was not understood", hint=f"It said: {text.strip()[-300:]!r}")
-    return Report(
-        result=values.get("result", ""),
-        error=values.get("error", ""),
-        current=values.get("current", ""),
-        profile=values.get("profile", ""),
-        booted=values.get("booted", ""),
-        generation=int(values["generation"]) if values.get("generation", "").isdigit() else None,
-        nixos=values.get("nixos") == "yes",
-        arch=values.get("arch", ""),
-        running=values.get("running", ""),
-        valid=values.get("valid") == "yes",
-        wanted_needs_reboot=values.get("wanted_needs_reboot") == "yes",
-        watchdog=values.get("watchdog") == "yes",
-        needs_reboot=values.get("needs_reboot") == "yes",
-        rc=_number(values.get("rc", "")),
-        record=_record(values),
-        log=tuple(lists["log"]),
-        paths=tuple(lists["path"]),
-    )
-
-
-def _number(text: str) -> int | None:
-    return int(text) if text.lstrip("-").isdigit() else None
-
-
-def _record(values: dict[str, str]) -> Record | None:
-    def get(name: str) -> str:
-        return values.get(f"record_{name}", "")
-
-    if not get("txn"):
-        return None
-    return Record(
-        txn=get("txn"),
-        owner=get("owner"),
-        action=get("action"),
-        phase=get("phase"),
-        stage=get("stage"),
-        system_old=get("system_old"),
-        system_new=get("system_new"),
-        generation_new=get("generation_new"),
-        reason=get("reason"),
-        method=get("method"),
-        rc=_number(get("rc")),
-        same_boot=values.get("same_boot") == "yes",
-        restored=get("restored") == "yes",
-        remaining=_number(values.get("remaining", "")),
-        failed_before=tuple(get("failed_before").split()),
-        failed_after=tuple(get("failed_after").split()),
-    )
-
-
-def check_request(request: Request) -> None:
-    """Refuse what could not end well, before the machine is asked anything.
-
-    :raises InvalidInput: with the option's name in `where`.
-    """
-    if not STORE_PATH.fullmatch(request.system):
-        raise InvalidInput(
-            f"{request.system!r} is not a store path of a system",
-            where="system",
-            hint="Give /nix/store/<hash>-<name>, as nix_build returns it",
-        )
-    for name, value, least, most in (
-        ("activation_timeout", request.activation_timeout, 1, 7200),
-        ("confirm_timeout", request.confirm_timeout, 1, 3600),
-        ("health_checks.unit_stable", request.health.unit_stable, 0, 3600),
-    ):
-        if not least <= value <= most:
-            raise InvalidInput(f"{value} is out of range", where=name, hint=f"Give {least} to {most} seconds")
-    for unit in request.health.units:
-        if not UNIT_NAME.fullmatch(unit):
-            raise InvalidInput(f"{unit!r} is not a unit name", where="health_checks.units")
-    for command in request.health.commands:
-        if "\n" in command or "\0" in command:
-            raise InvalidInput("a command must be one line", where="health_checks.commands")
-    for check in request.health.http:
-        if not re.fullmatch(r"https?://[^\s'\"\\]+", check.url):
-            raise InvalidInput(f"{check.url!r} is not an HTTP address", where="health_checks.http")
-
-
 class Preflight(Enum):
     """What the first look at the machine asks for."""
 
@@ -234,16 +41,29 @@ class Preflight(Enum):
     DEPLOY = "deploy"
 
 
-def preflight(report: Report, request: Request) -> Preflight:
-    """Decide from the machine's state alone.
+def check_nixos(report: Report) -> None:
+    """Refuse what the guard cannot work on.
 
-    :raises InvalidInput: the machine is not a NixOS system.
+    :raises InvalidInput: the machine is not a NixOS system, or the payload does not run as root.
     """
     if not report.nixos:
         raise InvalidInput(
             "the machine does not run NixOS: it has neither /etc/NIXOS nor a system profile",
             hint="Install NixOS first; the guarded switch needs a running system that it can return to",
         )
+    if report.uid not in {0, None}:
+        raise InvalidInput(
+            f"the machine's administrator rights are needed, but the task runs there as user {report.uid}",
+            hint="Connect as root, or set become: true",
+        )
+
+
+def preflight(report: Report, request: Request) -> Preflight:
+    """Decide from the machine's state alone.
+
+    :raises InvalidInput: the machine is not a NixOS system, or cannot be changed by this user.
+    """
+    check_nixos(report)
     live = report.record is not None and report.record.live
     if not _is_wanted(report, request):
         return Preflight.DEPLOY
@@ -258,6 +78,10 @@ def _is_wanted(report: Report, request: Request) -> bool:
         "boot": {report.profile},
         "test": {report.current},
     }[request.action]
+    if request.reboot != "never" and request.action == "boot":
+        held.add(report.current)
+    if request.reboot == "always" or (request.reboot == "if_needed" and report.wanted_needs_reboot):
+        held.add(report.booted)
     return held == {request.system}
 
 
@@ -270,6 +94,37 @@ def check_architecture(report: Report, nix_system: str, request: Request) -> Non
             where="system",
             hint="Build the system for the machine's architecture",
         )
+
+
+def check_known(report: Report, *, in_store: bool) -> None:
+    """Refuse to replace what somebody else has deployed.
+
+    :param in_store: the controller's store holds the running system.
+    :raises InvalidInput: the running system is neither of the guard's last transaction nor known to the controller.
+    """
+    record = report.record
+    known = record is not None and (record.live or report.current in {record.system_old, record.system_new})
+    if not known and not in_store:
+        raise InvalidInput(
+            f"the machine runs {report.current}, which was not deployed from here",
+            where="replace_unknown",
+            hint="If it is the right machine and its system may be replaced, set replace_unknown: true",
+        )
+
+
+def check_space(report: Report, request: Request) -> None:
+    """:raises InvalidInput: less is free than the request asks for; nothing has been copied yet."""
+    for path, free, least in (
+        ("/nix/store", report.free_nix, request.minimum_free.nix),
+        ("/boot", report.free_boot, request.minimum_free.boot),
+        ("/var/lib", report.free_state, request.minimum_free.state),
+    ):
+        if free is not None and free < least:
+            raise InvalidInput(
+                f"only {free} MiB are free on {path}, {least} MiB are asked for",
+                where="minimum_free",
+                hint="Remove old generations (fediversity.hosting.nixos_generations) or enlarge the disk",
+            )
 
 
 class Begun(Enum):
@@ -306,6 +161,7 @@ class Step(Enum):
     """What to do after a look at the running transaction."""
 
     LOOK_AGAIN = "look again"
+    DECIDE = "decide"
     DONE = "done"
     UNDONE = "undone"
     NEEDS_REBOOT = "needs reboot"
@@ -326,69 +182,9 @@ def next_step(report: Report, txn: str) -> Step:
         return Step.DONE
     if record.phase == "needs-reboot":
         return Step.NEEDS_REBOOT
+    if record.phase == "checked":
+        return Step.DECIDE
     return Step.UNDONE if record.phase in {"rolled-back", "failed"} else Step.LOOK_AGAIN
-
-
-def check_limit(health: HealthChecks) -> int:
-    """Seconds from the first contact to the commit: the checks become good, the last command ends, and some more."""
-    return health.unit_stable + 3 * PATIENCE
-
-
-def longest(request: Request, reboot_limit: int) -> int:
-    """Seconds after which a machine that said nothing is given up; every deadline of its own has passed by then."""
-    return (
-        request.activation_timeout
-        + request.confirm_timeout
-        + check_limit(request.health)
-        + ROLLBACK_LIMIT
-        + CONTACT_LIMIT
-        + reboot_limit
-    )
-
-
-def begin_words(request: Request) -> list[str]:
-    """The words of `begin`: fields of the record."""
-    fields = {
-        "txn": request.txn,
-        "owner": re.sub(r"[^ -~]", "?", request.owner),
-        "action": request.action,
-        "rollback": "yes" if request.rollback else "no",
-        "system_new": request.system,
-        "activation_limit": request.activation_timeout,
-        "confirm_limit": request.confirm_timeout,
-        "check_limit": check_limit(request.health),
-        "contact_limit": CONTACT_LIMIT,
-        "rollback_limit": ROLLBACK_LIMIT,
-        "watch": " ".join(request.health.units),
-    }
-    return ["begin", *(f"{key}={value}" for key, value in fields.items())]
-
-
-def seen(report: Report) -> str:
-    """The event after which a connection must be begun to prove that the machine can be reached, if it has been seen.
-
-    A login that merely finds the event done proves nothing: the old SSH server may have accepted it before.
-    """
-    if report.record is None or not report.record.live:
-        return "-"
-    if report.record.phase == "activated":
-        return "activated"
-    return "restored" if report.record.restored else "-"
-
-
-def confirm_words(txn: str, wait: int, known: str, health: HealthChecks) -> list[str]:
-    """The words of `confirm`: seconds to wait for the activation, what `seen` said of the report before, the checks."""
-    return [
-        "confirm",
-        txn,
-        str(wait),
-        known,
-        f"stable={health.unit_stable}",
-        f"patience={PATIENCE}",
-        *(f"unit={unit}" for unit in health.units),
-        *(f"command={command}" for command in health.commands),
-        *(f"http={check.status} {check.url}" for check in health.http),
-    ]
 
 
 def failure(step: Step, record: Record) -> HostingError:
@@ -396,7 +192,7 @@ def failure(step: Step, record: Record) -> HostingError:
     if step is Step.NEEDS_REBOOT:
         return HostingError(
             "needs a reboot: the new system has another init interface, nothing was activated",
-            hint="Deploy it with action: boot and restart the machine",
+            hint="Allow a guarded restart with reboot: if_needed",
         )
     if record.phase == "failed":
         return HostingError(

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ansible.errors import AnsibleConnectionFailure
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible_collections.fediversity.hosting.plugins.module_utils.errors import BackendError, Unreachable
-from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.payload import COMMAND
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.scripts import COMMAND
 
 # A connection must notice silence: an activation may cut it. OpenSSH takes the first value of an option, so these lead.
 WATCHFUL = "-o ServerAliveInterval=3 -o ServerAliveCountMax=3"
@@ -79,8 +79,12 @@ class AnsibleMachine:
             done = self._action._low_level_execute_command(COMMAND, in_data=script)
         except AnsibleConnectionFailure as error:
             raise Unreachable(_one_line(str(error))) from error
+        except AnsibleError as error:  # a become plugin that lacks its password
+            raise _not_root(str(error)) from error
         if done["rc"] != 0:
             text = _one_line(done["stderr"] or done["stdout"])
+            if "password" in text or "not allowed" in text or "sudoers" in text:
+                raise _not_root(text)
             raise BackendError(f"the machine could not run the shell payload (code {done['rc']}): {text}")
         return str(done["stdout"])
 
@@ -98,6 +102,13 @@ class AnsibleMachine:
             self._connection.set_option("ssh_args", before)
 
 
+def _not_root(text: str) -> BackendError:
+    return BackendError(
+        f"the administrator's rights were refused: {_one_line(text)}",
+        hint="Give become_password, or let the user become root without one; nothing was changed",
+    )
+
+
 def _one_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip() and "Permanently added" not in line]
     return " ".join(lines)[-500:].rstrip(".")
@@ -107,19 +118,21 @@ def _one_line(text: str) -> str:
 class Waiting:
     """How to wait for a machine: for `timeout` seconds (0 tries once), telling `progress` why every ten seconds or so.
 
-    `hint` is what the error says to do when there is no answer.
+    When there is no answer, `error` is raised, and `hint` says what to do.
     """
 
     timeout: int
     progress: Callable[[str], None]
     clock: Clock = field(default_factory=Clock)
     hint: str = NOTHING_DONE
+    error: type[Unreachable] = Unreachable
 
 
 def first_contact(machine: Machine, script: bytes, waiting: Waiting) -> str:
     """Run `script` as soon as the machine answers: it may still be booting.
 
     :raises Unreachable: no answer in that time, or one that waiting does not heal (host key).
+    :raises BackendError: the text could not run, for example without the administrator's rights.
     """
     clock, timeout = waiting.clock, waiting.timeout
     start = clock.now()
@@ -132,7 +145,7 @@ def first_contact(machine: Machine, script: bytes, waiting: Waiting) -> str:
                 raise Unreachable(f"its SSH host key is not the known one: {error.what}", hint=CHANGED_KEY) from error
             waited = clock.now() - start
             if waited >= timeout:
-                raise Unreachable(
+                raise waiting.error(
                     f"the machine did not answer within {timeout} s: {error.what}",
                     hint=waiting.hint,
                 ) from error

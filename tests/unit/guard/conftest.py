@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from guard_sandbox import Sandbox
+from guard_sandbox import FAKES, Sandbox
 
 
 @pytest.fixture(params=["sh", "bash"])
@@ -21,7 +22,7 @@ def sandbox(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Sandbox]
         pytest.skip(f"{request.param} is not installed")
     for name in (
         "run",
-        "boot",
+        "boot/loader/entries",
         "fake/bin",
         "fake/units",
         "nix/var/nix/profiles",
@@ -37,9 +38,10 @@ def sandbox(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Sandbox]
     old = machine.system("old")
     (tmp_path / "etc/NIXOS").touch()
     (tmp_path / "run/current-system").symlink_to(old)
+    (tmp_path / "run/booted-system").symlink_to(old)
     profile = tmp_path / "nix/var/nix/profiles/system"
     profile.with_name("system-7-link").symlink_to(old)
     profile.symlink_to("system-7-link")
-    (tmp_path / "boot/default").write_text(f"{old}\n", encoding="utf-8")
+    subprocess.run(["sh", FAKES / "install-boot-loader", old], env=machine.environment, check=True, timeout=60)
     yield machine
     machine.kill_units()

@@ -6,17 +6,32 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos import guard
-from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.payload import guard_script
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.report import Report, parse_report
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.request import (
+    FreeSpace,
+    HealthChecks,
+    Request,
+    begin_words,
+    confirm_words,
+    seen,
+)
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.scripts import guard_script
 
 FAKES = Path(__file__).parent / "fakes"
-LIMITS = {"activation_limit": 20, "confirm_limit": 20, "check_limit": 20, "contact_limit": 1, "rollback_limit": 10}
+LIMITS = {
+    "activation_limit": 20,
+    "confirm_limit": 20,
+    "check_limit": 20,
+    "hold_limit": 20,
+    "reboot_limit": 20,
+    "contact_limit": 1,
+    "rollback_limit": 10,
+}
 
 
 @dataclass(frozen=True)
@@ -26,22 +41,32 @@ class Sandbox:
     root: Path
     shell: str
 
-    def system(self, name: str, test: str = "", boot: str = "") -> str:
-        """Make a system; `test` and `boot` are shell text that runs when it is activated or becomes the default."""
+    def system(self, name: str, test: str = "", boot: str = "", check: str = "") -> str:
+        """Make a system; the texts are shell that runs when it is activated, made the default, or checked before."""
         path = self.root / "nix/store" / name
         (path / "bin").mkdir(parents=True)
+        (path / "init-interface-version").write_text("1", encoding="utf-8")
+        (path / "kernel").write_text("one", encoding="utf-8")
         script = path / "bin/switch-to-configuration"
         script.write_text(
-            f'#!/bin/sh\nROOT={self.root}\necho "{name} $1"\necho "{name} $1" >>$ROOT/fake/calls\n'
+            f"#!/bin/sh\nROOT={self.root}\nif [ $1 = check ]; then\n{check or ':'}\nexit 0\nfi\n"
+            f'echo "{name} $1"\necho "{name} $1" >>$ROOT/fake/calls\n'
             f"case $1 in\ntest)\n{test or ':'}\nln -sfn {path} $ROOT/run/current-system\n;;\n"
-            f"boot)\n{boot or ':'}\necho {path} >$ROOT/boot/default\n;;\nesac\n",
+            f"boot)\n{boot or ':'}\nsh {FAKES}/install-boot-loader {path}\n;;\nesac\n",
             encoding="utf-8",
         )
         script.chmod(0o755)
         return str(path)
 
-    def run(self, words: list[str]) -> guard.Report:
-        return guard.parse_report(self.say(words))
+    def watched(self, system: str) -> str:
+        """Give the system the unit that watches a start on trial."""
+        unit = Path(system, "etc/systemd/system/fediversity-guard-boot.service")
+        unit.parent.mkdir(parents=True)
+        unit.touch()
+        return system
+
+    def run(self, words: list[str]) -> Report:
+        return parse_report(self.say(words))
 
     @property
     def environment(self) -> dict[str, str]:
@@ -77,23 +102,23 @@ class Sandbox:
             time.sleep(0.05)
         raise AssertionError(f"{name} never came")
 
-    def begin(self, system: str, txn: str = "t1", **fields: object) -> guard.Report:
-        words = guard.begin_words(guard.Request(txn=txn, owner="somebody", system=system))
+    def begin(self, system: str, txn: str = "t1", **fields: object) -> Report:
+        words = begin_words(Request(txn=txn, owner="somebody", system=system, minimum_free=FreeSpace(0, 0, 0)))
         values = {**LIMITS, **fields}
         return self.run(words + [f"{key}={value}" for key, value in values.items()])
 
-    def confirm(self, txn: str = "t1", **health: object) -> guard.Report:
+    def confirm(self, txn: str = "t1", *, hold: bool = False, **health: object) -> Report:
         """Follow a transaction as the controller does, to its end."""
-        checks = guard.HealthChecks(**health)  # type: ignore[arg-type]
-        report = guard.Report()
+        checks = HealthChecks(**health)  # type: ignore[arg-type]
+        report = Report()
         for _look in range(20):
-            words = guard.confirm_words(txn, 10, guard.seen(report), checks)
+            words = confirm_words(txn, 10, seen(report), checks, hold=hold)
             report = self.run([word.replace("patience=30", "patience=1") for word in words])
-            if report.record is not None and not report.record.live:
+            if report.record is not None and (not report.record.live or report.record.phase == "checked"):
                 return report
         raise AssertionError(f"{txn} did not end: {report}")
 
-    def wait_for(self, phase: str) -> guard.Report:
+    def wait_for(self, phase: str) -> Report:
         for _look in range(200):
             report = self.run(["status"])
             if report.record is not None and report.record.phase == phase:
@@ -111,7 +136,9 @@ class Sandbox:
 
     @property
     def boot_default(self) -> str:
-        return (self.root / "boot/default").read_text(encoding="utf-8").strip()
+        conf = (self.root / "boot/loader/loader.conf").read_text(encoding="utf-8")
+        entry = self.root / "boot/loader/entries" / conf.removeprefix("default ").strip()
+        return entry.read_text(encoding="utf-8").split("init=")[1].split("/init ")[0]
 
     @property
     def calls(self) -> list[str]:
@@ -135,10 +162,7 @@ class Sandbox:
     def forget_boot(self) -> None:
         """What a power cut does: units, /run and the running system are gone, the boot default comes up."""
         self.kill_units()
-        shutil.rmtree(self.root / "run/fediversity-guard", ignore_errors=True)
-        current = self.root / "run/current-system"
-        current.unlink()
-        current.symlink_to(self.boot_default)
+        subprocess.run(["systemctl", "reboot"], env=self.environment, check=True, timeout=60)
 
     def kill_units(self) -> None:
         for file in (self.root / "fake/units").glob("*.service"):

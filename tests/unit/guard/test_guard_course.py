@@ -9,21 +9,33 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import pytest
 from ansible_collections.fediversity.hosting.plugins.module_utils.errors import (
     BackendError,
     HostingError,
+    InvalidInput,
     Locked,
     Unreachable,
 )
-from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos import guard, switch
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos import switch
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.decision import carry_out, settle
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.remote import Clock, Waiting, first_contact
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.report import Report
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.request import (
+    ControllerChecks,
+    HealthChecks,
+    Request,
+    TcpCheck,
+    longest,
+)
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.transaction import Tools
 
 OLD = "/nix/store/00000000000000000000000000000000-old"
 NEW = "/nix/store/11111111111111111111111111111111-new"
-REQUEST = guard.Request(txn="t1", owner="me", system=NEW)
+REQUEST = Request(txn="t1", owner="me", system=NEW)
 
 Answer = str | Exception
 
@@ -37,6 +49,8 @@ class Script:
     said: list[str] = field(default_factory=list)
     known: list[str] = field(default_factory=list)
     copies: int = 0
+    problem: str = ""
+    ends: list[str] = field(default_factory=list)
 
     def run(self, script: bytes) -> str:
         return self._answer("shared", script)
@@ -53,7 +67,9 @@ class Script:
         assert self.steps, f"{match[1]} was not expected"
         verb, wanted, answer = self.steps.pop(0)
         if verb == "confirm":
-            self.known.append(shlex.split(script.decode().splitlines()[0])[5])
+            words = shlex.split(script.decode().splitlines()[0])
+            self.known.append(words[5])
+            self.ends.append(words[6])
         assert (match[1], connection) == (verb, wanted)
         if isinstance(answer, Exception):
             raise answer
@@ -63,11 +79,11 @@ class Script:
         self.time += max(seconds, 0.01)
 
     @property
-    def tools(self) -> switch.Tools:
+    def tools(self) -> Tools:
         def copy() -> None:
             self.copies += 1
 
-        return switch.Tools(self, copy, self.said.append, 120, Clock(lambda: self.time, self.sleep))
+        return Tools(self, copy, self.said.append, 120, Clock(lambda: self.time, self.sleep), lambda: self.problem)
 
 
 def status(current: str = OLD, profile: str = OLD, extra: Sequence[str] = ()) -> str:
@@ -86,8 +102,10 @@ def record(phase: str, txn: str = "t1", system: str = NEW, *extra: str) -> str:
     return "\n".join([*(f"@record_{key}={value}" for key, value in fields.items()), "@same_boot=yes", *extra])
 
 
-def deploy(script: Script, check: Callable[[guard.Report], None] = lambda report: None) -> switch.Outcome:
-    outcome = switch.deploy(script.tools, REQUEST, check)
+def deploy(
+    script: Script, check: Callable[[Report], None] = lambda report: None, request: Request = REQUEST
+) -> switch.Outcome:
+    outcome = switch.deploy(script.tools, request, check)
     assert not script.steps
     return outcome
 
@@ -153,7 +171,7 @@ def test_silence_past_every_deadline_is_told_as_what_it_is() -> None:
     )
     with pytest.raises(Unreachable, match="returns to the old system by itself"):
         deploy(script)
-    assert script.time > guard.longest(REQUEST, 120)
+    assert script.time > longest(REQUEST, 120)
 
 
 def test_a_run_after_a_killed_one_resumes_it() -> None:
@@ -241,6 +259,86 @@ def test_a_restart_in_an_earlier_run_is_settled_and_told() -> None:
     assert "t0 of somebody" in outcome.warnings[0]
 
 
+HOLD = replace(REQUEST, commit=False)
+CHECKED = replace(REQUEST, health=HealthChecks(controller=ControllerChecks(tcp=(TcpCheck(22),))))
+TO_CHECKED: list[tuple[str, str, Answer]] = [
+    ("status", "shared", status(extra=["@valid=yes"])),
+    ("begin", "shared", "@result=started\n" + record("armed")),
+    ("confirm", "new", record("activated")),
+    ("confirm", "new", record("checked")),
+]
+
+
+def test_a_held_deployment_ends_checked_and_armed() -> None:
+    script = Script(list(TO_CHECKED))
+    values = switch.result(deploy(script, request=HOLD))
+    assert (values["failed"], values["changed"], values["phase"], values["txn"]) == (False, True, "checked", "t1")
+    assert script.ends == ["hold", "hold"]
+
+
+def test_the_controllers_checks_come_before_the_commit() -> None:
+    script = Script([*TO_CHECKED, ("commit", "new", record("committed")), ("confirm", "new", record("committed"))])
+    assert deploy(script, request=CHECKED).phase == "committed"
+
+
+def test_a_failed_check_of_the_controller_aborts() -> None:
+    undone = record("rolled-back", "t1", NEW, "@record_reason=no answer")
+    script = Script(
+        [*TO_CHECKED, ("abort", "new", record("rolling-back")), ("confirm", "new", undone)], problem="no answer"
+    )
+    assert switch.result(deploy(script, request=CHECKED))["msg"].startswith("rolled back: no answer")
+
+
+def test_a_decision_whose_answer_is_lost_is_asked_for_again() -> None:
+    script = Script(
+        [
+            *TO_CHECKED,
+            ("commit", "new", Unreachable("timed out")),
+            ("confirm", "new", record("checked")),
+            ("commit", "new", record("committed")),
+            ("confirm", "new", record("committed")),
+        ]
+    )
+    assert deploy(script, request=CHECKED).phase == "committed"
+
+
+@pytest.mark.parametrize(
+    ("decision", "phase", "failed"),
+    [("commit", "committed", False), ("commit", "rolled-back", True), ("abort", "rolled-back", False)],
+)
+def test_a_decision_about_a_held_transaction(decision: Literal["commit", "abort"], phase: str, failed: bool) -> None:
+    end = record(phase, "t1", NEW, "@record_reason=late")
+    script = Script(
+        [("status", "shared", status(extra=[record("checked")])), (decision, "new", end), ("confirm", "new", end)]
+    )
+    values = carry_out(script.tools, decision, "t1", "by hand", 100.0)
+    assert (values["failed"], values["phase"], values["changed"]) == (failed, phase, not failed)
+    script = Script([("status", "shared", status(extra=[end]))])
+    values = carry_out(script.tools, decision, "t1", "by hand", 100.0)
+    assert (values["failed"], values["phase"], values["changed"]) == (failed, phase, False)
+
+
+def test_a_decision_about_nothing_is_refused() -> None:
+    for left in (record("checked", "t0"), record("activating")):
+        script = Script([("status", "shared", status(extra=[left]))])
+        with pytest.raises(InvalidInput):
+            carry_out(script.tools, "commit", "t1", "", 100.0)
+
+
+def test_an_interrupted_transaction_is_closed_without_a_new_one() -> None:
+    left = record("activated").replace("@same_boot=yes", "@same_boot=no")
+    script = Script(
+        [
+            ("status", "shared", Unreachable("booting")),
+            ("status", "shared", status(extra=[left])),
+            ("settle", "new", status(extra=[record("rolled-back")])),
+        ]
+    )
+    assert settle(script.tools, 100.0)["phase"] == "rolled-back"
+    script = Script([("status", "shared", status(extra=[record("rolled-back")]))])
+    assert settle(script.tools, 100.0)["changed"] is False
+
+
 def test_failures_that_were_there_before_are_a_warning() -> None:
     script = Script(
         [
@@ -255,7 +353,7 @@ def test_failures_that_were_there_before_are_a_warning() -> None:
 
 
 def test_a_refused_machine_gets_nothing() -> None:
-    def refuse(report: guard.Report) -> None:
+    def refuse(report: Report) -> None:
         raise HostingError("wrong architecture")
 
     script = Script([("status", "shared", status())])

@@ -12,24 +12,29 @@ import pytest
 from ansible_collections.fediversity.hosting.plugins.module_utils.errors import BackendError, InvalidInput, Locked
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.guard import (
     Begun,
-    HealthChecks,
-    HttpCheck,
     Preflight,
-    Record,
-    Report,
-    Request,
     Step,
     after_begin,
-    begin_words,
     check_architecture,
-    check_request,
+    check_known,
+    check_space,
     comparison,
-    confirm_words,
     failure,
-    longest,
     next_step,
-    parse_report,
     preflight,
+)
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.report import Record, Report, parse_report
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.request import (
+    ControllerChecks,
+    FreeSpace,
+    HealthChecks,
+    HttpCheck,
+    Request,
+    TcpCheck,
+    begin_words,
+    check_request,
+    confirm_words,
+    longest,
     seen,
 )
 
@@ -42,6 +47,7 @@ RECORD = Record(
     action="switch",
     phase="activated",
     stage="activated",
+    once=False,
     system_old=OLD,
     system_new=NEW,
     generation_new="",
@@ -142,6 +148,8 @@ def test_a_refusal_says_that_nothing_was_changed() -> None:
         *[(phase, Step.DONE) for phase in ("committed", "tested")],
         *[(phase, Step.UNDONE) for phase in ("rolled-back", "failed")],
         ("needs-reboot", Step.NEEDS_REBOOT),
+        ("checked", Step.DECIDE),
+        ("booting", Step.LOOK_AGAIN),
     ],
 )
 def test_next_step(phase: str, expected: Step) -> None:
@@ -169,6 +177,15 @@ def test_a_record_of_somebody_else_is_not_ours(report: Report) -> None:
         replace(REQUEST, health=HealthChecks(commands=("true\nfalse",))),
         replace(REQUEST, health=HealthChecks(http=(HttpCheck("file:///etc/shadow"),))),
         replace(REQUEST, health=HealthChecks(http=(HttpCheck("http://a b"),))),
+        replace(REQUEST, health=HealthChecks(tcp=(TcpCheck(0),))),
+        replace(REQUEST, health=HealthChecks(controller=ControllerChecks(tcp=(TcpCheck(22, "-oProxy"),)))),
+        replace(REQUEST, health=HealthChecks(controller=ControllerChecks(http=(HttpCheck("ftp://h/"),)))),
+        replace(REQUEST, reboot_timeout=1),
+        replace(REQUEST, hold_timeout=0),
+        replace(REQUEST, hold_timeout=100000),
+        replace(REQUEST, minimum_free=FreeSpace(nix=-1)),
+        replace(REQUEST, commit=False, rollback=False),
+        replace(REQUEST, commit=False, action="boot"),
     ],
 )
 def test_bad_requests_are_refused(request_: Request) -> None:
@@ -189,25 +206,29 @@ def test_architectures() -> None:
 def test_words_keep_one_line_each_and_hostile_owners_harmless() -> None:
     words = begin_words(replace(REQUEST, owner="me\nphase=committed\u2028é"))
     assert "owner=me?phase=committed??" in words
-    health = HealthChecks(("a.service",), 3, ("test 'x y'",), (HttpCheck("http://h/", 204),))
-    assert confirm_words("t1", 20, "activated", health)[5:] == [
+    health = HealthChecks(("a.service",), 3, ("test 'x y'",), (TcpCheck(25),), (HttpCheck("http://h/", 204),))
+    assert confirm_words("t1", 20, "activated", health, hold=True)[4:] == [
+        "hold",
+        "stable=3",
         "patience=30",
         "unit=a.service",
         "command=test 'x y'",
+        "tcp=127.0.0.1 25",
         "http=204 http://h/",
     ]
 
 
 def test_the_controller_outlasts_every_deadline_of_the_machine() -> None:
-    words = dict(word.split("=", 1) for word in begin_words(REQUEST)[1:])
+    request = replace(REQUEST, reboot="if_needed")
+    words = dict(word.split("=", 1) for word in begin_words(request)[1:])
     limits = sum(int(value) for key, value in words.items() if key.endswith("_limit"))
-    assert longest(REQUEST, 120) >= limits
+    assert longest(request, 120) >= limits
 
 
 def test_failures_say_what_and_what_to_do() -> None:
     undone = replace(RECORD, phase="rolled-back", reason="the activation script failed")
     assert str(failure(Step.UNDONE, undone)).startswith("rolled back: the activation script failed. The machine runs")
-    assert "action: boot" in str(failure(Step.NEEDS_REBOOT, RECORD))
+    assert "reboot: if_needed" in str(failure(Step.NEEDS_REBOOT, RECORD))
     assert "rollback is off" in str(failure(Step.UNDONE, replace(RECORD, phase="failed", reason="x")))
 
 
@@ -228,3 +249,54 @@ def test_what_a_later_connection_may_prove(report: Report, event: str) -> None:
 
 def test_comparison_by_paths() -> None:
     assert comparison(["/a", "/b"], ["/b", "/c"]) == "- /a\n+ /c\n"
+
+
+@pytest.mark.parametrize(
+    ("report", "reboot", "expected"),
+    [
+        (replace(MACHINE, current=NEW, profile=NEW, booted=OLD), "if_needed", Preflight.UNCHANGED),
+        (replace(MACHINE, current=NEW, profile=NEW, booted=OLD), "always", Preflight.DEPLOY),
+        (replace(MACHINE, current=NEW, profile=NEW, booted=NEW), "always", Preflight.UNCHANGED),
+        (
+            replace(MACHINE, current=NEW, profile=NEW, booted=OLD, wanted_needs_reboot=True),
+            "if_needed",
+            Preflight.DEPLOY,
+        ),
+        (
+            replace(MACHINE, current=NEW, profile=NEW, booted=OLD, wanted_needs_reboot=True),
+            "never",
+            Preflight.UNCHANGED,
+        ),
+    ],
+)
+def test_preflight_with_a_restart_allowed(report: Report, reboot: str, expected: Preflight) -> None:
+    assert preflight(report, replace(REQUEST, reboot=reboot)) is expected  # type: ignore[arg-type]
+
+
+def test_boot_with_a_restart_allowed_wants_the_system_to_run() -> None:
+    request = replace(REQUEST, action="boot", reboot="if_needed")
+    assert preflight(replace(MACHINE, profile=NEW), request) is Preflight.DEPLOY
+
+
+def test_the_administrators_rights_are_needed() -> None:
+    preflight(replace(MACHINE, uid=0), REQUEST)
+    with pytest.raises(InvalidInput, match=r"as user 1000\. Connect as root, or set become: true"):
+        preflight(replace(MACHINE, uid=1000), REQUEST)
+
+
+def test_a_foreign_running_system_is_not_replaced() -> None:
+    ended = replace(RECORD, phase="committed")
+    for record in (RECORD, ended, replace(ended, system_old=NEW, system_new=OLD)):
+        check_known(replace(MACHINE, record=record), in_store=False)
+    check_known(MACHINE, in_store=True)
+    foreign = replace(MACHINE, current="/nix/store/22222222222222222222222222222222-foreign", record=ended)
+    for report in (MACHINE, foreign):
+        with pytest.raises(InvalidInput, match="replace_unknown: true"):
+            check_known(report, in_store=False)
+
+
+def test_space_is_asked_for_before_the_copy() -> None:
+    check_space(MACHINE, REQUEST)
+    check_space(replace(MACHINE, free_nix=64, free_boot=4, free_state=4), REQUEST)
+    with pytest.raises(InvalidInput, match="only 3 MiB are free on /boot, 4 MiB are asked for"):
+        check_space(replace(MACHINE, free_boot=3), REQUEST)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""guard.sh in a sandbox: every end of a transaction, by what is really left behind."""
+"""The guard's shell in a sandbox: every end of a transaction, by what is really left behind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ import subprocess
 from collections.abc import Callable
 
 import pytest
-from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos import guard
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.request import (
+    HealthChecks,
+    HttpCheck,
+    Request,
+    begin_words,
+    confirm_words,
+    seen,
+)
 from guard_sandbox import Sandbox
 
 
@@ -50,9 +57,9 @@ def test_session_from_before_the_switch_proves_nothing(sandbox: Sandbox) -> None
     new = sandbox.system("new", test="sleep 1")
     sandbox.begin(new)
     for _look in range(2):  # the second login begins after the activation, but its controller did not know that
-        report = sandbox.run(guard.confirm_words("t1", 10, "-", guard.HealthChecks()))
-        assert guard.seen(report) == "activated"
-    report = sandbox.run(guard.confirm_words("t1", 10, "activated", guard.HealthChecks()))
+        report = sandbox.run(confirm_words("t1", 10, "-", HealthChecks(), hold=False))
+        assert seen(report) == "activated"
+    report = sandbox.run(confirm_words("t1", 10, "activated", HealthChecks(), hold=False))
     assert report.current == report.profile == new
 
 
@@ -183,7 +190,7 @@ def test_health_checks_pass(sandbox: Sandbox) -> None:
     sandbox.fake("active", "web.service\n")
     new = sandbox.system("new")
     sandbox.begin(new)
-    http = (guard.HttpCheck("http://localhost/?a=b&c='d", 204),)
+    http = (HttpCheck("http://localhost/?a=b&c='d", 204),)
     report = sandbox.confirm(units=("web.service",), unit_stable=1, commands=("test 'a b' = 'a b'",), http=http)
     assert report.record is not None
     assert report.record.phase == "committed"
@@ -195,7 +202,7 @@ def test_health_checks_pass(sandbox: Sandbox) -> None:
     [
         (lambda s: None, {"units": ("web.service",)}, "unit web.service is not active"),
         (lambda s: s.fake("failed", "x.service loaded failed failed\n"), {}, "failed units: x.service"),
-        (lambda s: s.fake("active", ""), {"http": (guard.HttpCheck("http://localhost/"),)}, "HTTP health check"),
+        (lambda s: s.fake("active", ""), {"http": (HttpCheck("http://localhost/"),)}, "HTTP health check"),
     ],
 )
 def test_what_health_checks_notice(
@@ -349,7 +356,7 @@ def test_power_cut_between_profile_and_boot_default(sandbox: Sandbox) -> None:
     new = sandbox.system("new", boot="touch $ROOT/fake/here; sleep 60")
     sandbox.begin(new)
     sandbox.wait_for("activated")
-    sandbox.say_in_background(["confirm", "t1", "5", "activated"])
+    sandbox.say_in_background(["confirm", "t1", "5", "activated", "commit"])
     sandbox.wait_for_file("here")
     assert (sandbox.profile, sandbox.boot_default) == (new, old(sandbox))
     sandbox.forget_boot()
@@ -363,7 +370,7 @@ def test_power_cut_between_profile_and_boot_default(sandbox: Sandbox) -> None:
 def test_interrupted_commit_is_rolled_back_by_the_watchdog(sandbox: Sandbox) -> None:
     sandbox.begin(sandbox.system("new", boot="touch $ROOT/fake/here; sleep 60"))
     sandbox.wait_for("activated")
-    sandbox.say_in_background(["confirm", "t1", "5", "activated"])
+    sandbox.say_in_background(["confirm", "t1", "5", "activated", "commit"])
     sandbox.wait_for_file("here")
     subprocess.run(["systemctl", "stop", "background.service"], env=sandbox.environment, check=True)
     report = sandbox.confirm()
@@ -380,7 +387,11 @@ def test_power_cut_after_the_boot_default_finishes_the_commit(sandbox: Sandbox) 
     record = sandbox.root / "var/lib/fediversity-guard/transaction"
     text = record.read_text(encoding="utf-8").replace("phase=activated", "phase=committing")
     record.write_text(text.replace("stage=activated", "stage=committing"), encoding="utf-8")
-    (sandbox.root / "boot/default").write_text(f"{new}\n", encoding="utf-8")
+    profile = sandbox.root / "nix/var/nix/profiles/system"
+    profile.with_name("system-8-link").symlink_to(new)
+    profile.unlink()
+    profile.symlink_to("system-8-link")
+    subprocess.run([f"{new}/bin/switch-to-configuration", "boot"], env=sandbox.environment, check=True)
     sandbox.forget_boot()
     report = sandbox.run(["settle"])
     assert report.record is not None
@@ -441,7 +452,7 @@ def test_somebody_elses_generation_is_never_removed(sandbox: Sandbox) -> None:
 def test_hostile_words_stay_words(sandbox: Sandbox) -> None:
     new = sandbox.system("new")
     hostile = "$(touch pwned) `touch pwned` ' \" ; touch pwned"
-    words = guard.begin_words(guard.Request(txn="t1", owner=hostile, system=new))
+    words = begin_words(Request(txn="t1", owner=hostile, system=new))
     report = sandbox.run(words)
     assert report.record is not None
     assert report.record.owner == hostile

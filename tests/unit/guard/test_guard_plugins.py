@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from ansible.errors import AnsibleConnectionFailure
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible_collections.fediversity.hosting.plugins.action import nixos_rebuild, secret_files
 from ansible_collections.fediversity.hosting.plugins.module_utils.errors import BackendError, Unreachable
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.remote import (
@@ -81,10 +81,17 @@ def test_other_connection_plugins_are_reset_instead() -> None:
     assert action._connection.resets == 1
 
 
-def test_a_payload_that_cannot_run_is_quoted() -> None:
-    action = Action({"rc": 127, "stdout": "", "stderr": "sudo: a password is required\n"})
-    with pytest.raises(BackendError, match=r"code 127\): sudo: a password is required"):
-        AnsibleMachine(action).run(b"x")
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({"rc": 127, "stdout": "", "stderr": "/bin/sh: not found\n"}, r"code 127\): /bin/sh: not found"),
+        ({"rc": 1, "stdout": "", "stderr": "sudo: a password is required\n"}, "rights were refused: sudo: a password"),
+        (AnsibleError("Incorrect sudo password"), r"Incorrect sudo password\. Give become_password"),
+    ],
+)
+def test_a_payload_that_cannot_run_is_quoted(answer: dict[str, Any] | Exception, said: str) -> None:
+    with pytest.raises(BackendError, match=said):
+        AnsibleMachine(Action(answer)).run(b"x")
 
 
 @dataclass
