@@ -7,16 +7,30 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.fediversity.hosting.plugins.module_utils.errors import HostingError, InvalidInput
-from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos import copy, guard, switch, task
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos import (
+    build,
+    copy,
+    guard,
+    places,
+    source,
+    switch,
+    task,
+)
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.relay import copier
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.request import Request, check_request
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.transaction import Tools, look
 
 ARGUMENTS = {
-    "system": {"type": "str", "required": True},
+    "system": {"type": "str"},
+    "flake": {"type": "str"},
+    "file": {"type": "str"},
+    "attr": {"type": "str"},
+    "build_on": {"type": "str", "default": "controller"},
     "action": {"type": "str", "choices": ["switch", "boot", "test", "dry_activate"], "default": "switch"},
     "commit": {"type": "bool", "default": True},
     "hold_timeout": {"type": "int", "default": 300},
@@ -25,18 +39,7 @@ ARGUMENTS = {
     "compress": {"type": "bool", "default": False},
     **task.GUARD_ARGUMENTS,
 }
-SSH_OPTIONS = (
-    "host",
-    "port",
-    "remote_user",
-    "timeout",
-    "private_key_file",
-    "ssh_executable",
-    "ssh_args",
-    "ssh_common_args",
-    "ssh_extra_args",
-    "host_key_checking",
-)
+SOURCES = ["system", "flake", "file"]
 
 
 class ActionModule(ActionBase):
@@ -50,25 +53,21 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         name = str((task_vars or {}).get("inventory_hostname", ""))
         try:
-            _validation, arguments = self.validate_argument_spec(ARGUMENTS)
-            result.update(self._perform(name, arguments))
+            _validation, arguments = self.validate_argument_spec(
+                ARGUMENTS, mutually_exclusive=[SOURCES], required_one_of=[SOURCES]
+            )
+            result.update(self._perform(name, arguments, task_vars or {}))
         except HostingError as error:
             result.update(task.failed(name, error))
         return result
 
-    def _perform(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        dry = arguments["action"] == "dry_activate"
-        request = task.request(
-            arguments,
-            arguments["system"],
-            action="switch" if dry else arguments["action"],
-            commit=arguments["commit"],
-            hold_timeout=arguments["hold_timeout"],
-        )
-        check_request(request)
-        _check_system(request.system)
-        tools = task.tools(self, name, arguments, request.health.controller, lambda: self._copy(arguments))
-        if dry or self._task.check_mode:
+    def _perform(self, name: str, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        # before anything is built: the rest of the request may be wrong
+        check_request(_request(arguments, arguments["system"] or "/nix/store/" + "0" * 32 + "-system"))
+        system, bring = self._source(name, arguments, task_vars)
+        request = _request(arguments, system)
+        tools = task.tools(self, name, arguments, request.health.controller, bring)
+        if arguments["action"] == "dry_activate" or self._task.check_mode:
             return self._preview(tools, request, arguments)
         replace = arguments["replace_unknown"]
         outcome = switch.deploy(
@@ -78,6 +77,33 @@ class ActionModule(ActionBase):
         if self._task.diff and outcome.phase != "unchanged":
             values["diff"] = task.diff(outcome.old, outcome.new)
         return values
+
+    def _source(
+        self, name: str, arguments: dict[str, Any], task_vars: dict[str, Any]
+    ) -> tuple[str, Callable[[], None]]:
+        """The system's store path, built where that is wanted, and how it comes to the machine."""
+
+        def bring(system: str) -> None:
+            target = places.connection_target(
+                self._connection, str(self._play_context.remote_addr), arguments["compress"]
+            )
+            options = copy.copy_options(
+                substitute=arguments["substitute_on_destination"], compress=arguments["compress"]
+            )
+            copy.copy_closure(system, target, options)
+
+        wanted = source.wanted(arguments, name, self._loader.path_dwim)
+        if wanted is None:
+            _check_system(arguments["system"])
+            return arguments["system"], lambda: bring(arguments["system"])
+        machine = places.machine_place(self, name, arguments["compress"])
+        place = places.build_host(self, arguments["build_on"], machine, task_vars)
+        tools = task.tools(self, name, arguments, task.NO_CHECKS, task.nothing_to_copy)
+        if place == machine:
+            look(tools, "")  # it may still be booting
+        make = build.foresee if self._task.check_mode else build.realise
+        system = make(wanted, place, tools.progress)
+        return system, copier(system, place, machine, lambda: bring(system), tools.progress)
 
     def _preview(self, tools: Tools, request: Request, arguments: dict[str, Any]) -> dict[str, Any]:
         """Check mode and dry_activate: a closure difference and, where the system is on the machine, its dry run."""
@@ -111,12 +137,16 @@ class ActionModule(ActionBase):
             values["diff"] = task.diff(report.current, request.system, paths)
         return values
 
-    def _copy(self, arguments: dict[str, Any]) -> None:
-        option = {name: self._connection.get_option(name) for name in SSH_OPTIONS if self._connection.has_option(name)}
-        option["host"] = option.get("host") or self._play_context.remote_addr
-        target = copy.ssh_target(option, task.control_path(self._connection), arguments["compress"])
-        options = copy.copy_options(substitute=arguments["substitute_on_destination"], compress=arguments["compress"])
-        copy.copy_closure(arguments["system"], target, options)
+
+def _request(arguments: dict[str, Any], system: str) -> Request:
+    dry = arguments["action"] == "dry_activate"
+    return task.request(
+        arguments,
+        system,
+        action="switch" if dry else arguments["action"],
+        commit=arguments["commit"],
+        hold_timeout=arguments["hold_timeout"],
+    )
 
 
 def _check_system(system: str) -> None:

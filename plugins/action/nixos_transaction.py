@@ -11,7 +11,6 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible_collections.fediversity.hosting.plugins.module_utils.errors import HostingError, InvalidInput
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos import decision, task
-from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.request import ControllerChecks
 
 ARGUMENTS = {
     "decision": {"type": "str", "choices": ["commit", "abort", "settle"], "required": True},
@@ -36,7 +35,7 @@ class ActionModule(ActionBase):
             _validation, arguments = self.validate_argument_spec(ARGUMENTS)
             if arguments["decision"] != "settle" and not arguments["txn"]:
                 raise InvalidInput("the transaction's name is missing", where="txn", hint="nixos_rebuild returns it")
-            tools = task.tools(self, name, arguments, ControllerChecks(), task.nothing_to_copy)
+            tools = task.tools(self, name, arguments, task.NO_CHECKS, task.nothing_to_copy)
             limit = tools.clock.now() + arguments["timeout"]
             if self._task.check_mode:
                 result.update(decision.preview(tools, arguments["decision"], arguments["txn"] or ""))

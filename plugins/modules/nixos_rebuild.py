@@ -22,15 +22,45 @@ description:
   - The module is an action plugin. It needs no Python on the machine, and no privileges but root's, directly or by C(become).
   - How it works, the journal on the machine, and what to do by hand are in the page C(docs/guarded-switch.md) of the collection.
 requirements:
-  - "on the controller: nix-copy-closure, nix-store and ssh on PATH"
+  - "on the host that builds: Nix (2.4 or newer for flakes) and tar; if that is a third host, xargs there and on the machine"
+  - "on the controller: ssh on PATH; nix-copy-closure and nix-store, unless the system is built elsewhere"
   - "on the machine: NixOS (systemd, Nix, util-linux, coreutils), curl for HTTP health checks"
 options:
   system:
     description:
       - Store path of the system, as M(fediversity.hosting.nix_build) returns it. It must be in the controller's store,
         or already on the machine.
+      - Exactly one of O(system), O(flake) and O(file) is required.
     type: str
-    required: true
+  flake:
+    description:
+      - Flake with the system, as a path on the controller or as a URL. What is built is
+        C(nixosConfigurations."<attr>".config.system.build.toplevel).
+      - A path (it begins with V(/), V(.) or V(~)) is one of the controller. If another host builds, it is sent there, of a git
+        work tree only what git tracks. Everything else is a flake reference that the host that builds fetches itself.
+        V(#) is not allowed.
+    type: str
+  file:
+    description:
+      - Nix file, or directory with a C(default.nix), on the controller. What is built is its attribute
+        C(<attr>.config.system.build.toplevel), or C(config.system.build.toplevel) without O(attr).
+      - If another host builds, the whole directory is sent, without C(.git) and the C(result) links of builds, at most 1 GiB, so
+        it must hold everything that is needed.
+    type: str
+  attr:
+    description:
+      - With O(flake), the name in C(nixosConfigurations), by default the inventory's name of the machine.
+      - With O(file), an attribute path.
+    type: str
+  build_on:
+    description:
+      - Where O(flake) or O(file) is evaluated and built. V(controller), V(target) (the machine itself), or a host of the inventory
+        that is reached over SSH; as the user of that connection, without C(become).
+      - A controller without Nix works with the latter two. From a third host the closure goes as one stream through the
+        controller, which needs no credentials of one host for the other.
+      - The host that builds keeps the system from its garbage collector, by a link below C(~/.local/state/fediversity/systems).
+    type: str
+    default: controller
   action:
     description:
       - V(switch) activates the system and makes it the boot default.
@@ -220,7 +250,8 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: Runs the machine's dry activation if the system has been copied already. Nothing is copied.
+    details: Runs the machine's dry activation if the system has been copied already. O(flake) and O(file) are evaluated.
+      Nothing is built or copied.
   diff_mode:
     support: full
     details: Difference of the closures, by packages if the controller holds both, else by store paths.
@@ -238,6 +269,11 @@ EXAMPLES = r"""
       unit_stable: 5
       http:
         - url: http://localhost/
+
+- name: Build the machine's own configuration on a build host, with a controller that has no Nix
+  fediversity.hosting.nixos_rebuild:
+    flake: "{{ playbook_dir }}/fleet"
+    build_on: builder1
 
 - name: See what a switch would do
   fediversity.hosting.nixos_rebuild:

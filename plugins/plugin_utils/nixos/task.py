@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import getpass
-import os
 import secrets
 import socket
 import time
@@ -65,6 +64,8 @@ GUARD_ARGUMENTS = {
         "options": {name: {"type": "int", "default": value} for name, value in vars(FreeSpace()).items()},
     },
 }
+
+NO_CHECKS = ControllerChecks()
 
 display = Display()
 
@@ -162,12 +163,3 @@ def diff(old: str, new: str, old_paths: tuple[str, ...] = ()) -> dict[str, str]:
 def failed(name: str, error: HostingError) -> dict[str, Any]:
     """The result of a task that did not come to a report; `silent` tells a lost machine from a refusal."""
     return {"failed": True, "changed": False, "silent": isinstance(error, Silent), "msg": f"{name}: {error}"}
-
-
-def control_path(connection: Any) -> str:
-    """Socket of the shared connection that the first look has opened, as ansible.builtin.ssh named it."""
-    path = getattr(connection, "control_path", None)
-    directory = getattr(connection, "control_path_dir", None)
-    if not path or not directory:
-        return ""
-    return str(path) % {"directory": os.path.abspath(os.path.expanduser(os.path.expandvars(directory)))}
