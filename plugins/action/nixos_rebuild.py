@@ -15,7 +15,6 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.errors import 
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos import (
     build,
     copy,
-    guard,
     places,
     source,
     switch,
@@ -108,20 +107,8 @@ class ActionModule(ActionBase):
     def _preview(self, tools: Tools, request: Request, arguments: dict[str, Any]) -> dict[str, Any]:
         """Check mode and dry_activate: a closure difference and, where the system is on the machine, its dry run."""
         report = look(tools, request.system)
-        wanted = guard.preflight(report, request) is guard.Preflight.DEPLOY
-        values: dict[str, Any] = {
-            "failed": False,
-            "changed": wanted and bool(self._task.check_mode),
-            "old": report.current,
-            "new": request.system,
-            "phase": "planned" if wanted else "unchanged",
-            "booted": report.booted,
-            "default": report.default,
-            "generation": report.generation,
-            "needs_reboot": report.wanted_needs_reboot,
-            "log": [],
-        }
-        if not wanted:
+        values = switch.preview(report, request, check_mode=bool(self._task.check_mode))
+        if values["phase"] == "unchanged":
             return values
         task.check_machine(report, request, replace_unknown=arguments["replace_unknown"])
         valid = report.valid

@@ -133,16 +133,21 @@ class Begun(Enum):
     OBSERVE = "observe"
     RESUME = "resume"
     AGAIN = "again"
+    COPY = "copy"
 
 
 def after_begin(report: Report, request: Request) -> Begun:
-    """Decide between following our transaction, an interrupted run's, or trying again.
+    """Decide between following our transaction, an interrupted run's, trying again, or copying the system again.
+
+    A garbage collection of the machine can come between the copy and the roots that `begin` makes.
 
     :raises BackendError: the machine refused; nothing was armed.
     :raises Locked: somebody else deploys another system.
     """
     if report.result in {"started", "known"}:
         return Begun.OBSERVE
+    if report.result == "missing":
+        return Begun.COPY
     if report.result == "refused":
         raise BackendError(report.error, hint="Nothing was changed")
     record = report.record

@@ -111,10 +111,19 @@ def _left_behind(report: Report) -> tuple[str, ...]:
 
 def _switch(tools: Tools, request: Request, timings: Timings, warnings: tuple[str, ...]) -> Outcome:
     limit = tools.clock.now() + longest(request, tools.connect_timeout)
+    copied_again = False
     while True:
         report = _begin(tools, request, limit)
         begun = guard.after_begin(report, request)
         timings.took("begin")
+        if begun is Begun.COPY:
+            if copied_again:
+                raise BackendError(report.error, hint="Nothing was changed")
+            tools.progress("the system is not on the machine any more, copying it again")
+            tools.copy()
+            copied_again = True
+            timings.took("copy")
+            continue
         tools.machine.forget_connection()
         if begun is Begun.AGAIN:
             if tools.clock.now() > limit:
@@ -184,6 +193,26 @@ def outcome(
         needs_reboot=report.needs_reboot or step is Step.NEEDS_REBOOT,
         warnings=warnings,
     )
+
+
+def preview(report: Report, request: Request, *, check_mode: bool) -> dict[str, Any]:
+    """The result of a task that only looks: what a deployment would begin with.
+
+    :raises InvalidInput: the machine cannot be deployed to.
+    """
+    wanted = guard.preflight(report, request) is Preflight.DEPLOY
+    return {
+        "failed": False,
+        "changed": wanted and check_mode,
+        "old": report.current,
+        "new": request.system,
+        "phase": "planned" if wanted else "unchanged",
+        "booted": report.booted,
+        "default": report.default,
+        "generation": report.generation,
+        "needs_reboot": report.wanted_needs_reboot,
+        "log": [],
+    }
 
 
 def dry_activate(tools: Tools, system: str) -> Report:

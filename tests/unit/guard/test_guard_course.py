@@ -144,6 +144,17 @@ def test_a_system_that_is_there_is_not_copied_again() -> None:
     assert script.copies == 0
 
 
+def test_a_system_that_was_collected_after_the_copy_is_copied_again_once() -> None:
+    gone = ("begin", "shared", "@result=missing\n@error=it is not in the machine's Nix store")
+    begun = ("begin", "shared", "@result=started\n" + record("armed"))
+    script = Script([("status", "shared", status()), gone, begun, ("confirm", "new", record("committed"))])
+    assert deploy(script).phase == "committed"
+    assert script.copies == 2
+    script = Script([("status", "shared", status()), gone, gone])
+    with pytest.raises(BackendError, match="not in the machine's Nix store"):
+        deploy(script)
+
+
 def test_silence_is_waited_out_until_the_machine_says_how_it_ended() -> None:
     silence = [("confirm", "new", Unreachable("timed out")) for _look in range(40)]
     script = Script(

@@ -19,10 +19,10 @@ verb_status() {
   report
 }
 
-# Lock held: nothing has been armed yet.
+# Lock held: nothing has been armed yet. REASON [RESULT]
 refuse() {
   rm -rf "$GCROOTS" "$RUN/armed-$r_txn"
-  say result refused
+  say result "${2:-refused}"
   say error "$1"
   report
   exit 0
@@ -74,7 +74,7 @@ verb_begin() {
   check_space "$ROOT/boot" "$r_free_boot"
   check_space "$STATE" "$r_free_state"
   set_roots || refuse "cannot write $GCROOTS"
-  nix-store --check-validity "$r_system_new" 2>/dev/null || refuse "$r_system_new is not in the machine's Nix store"
+  nix-store --check-validity "$r_system_new" 2>/dev/null || refuse "$r_system_new is not in the machine's Nix store" missing
   [ -x "$r_system_new/bin/switch-to-configuration" ] || refuse "$r_system_new is not a NixOS system: no bin/switch-to-configuration"
   check_number
   install_guard || refuse "cannot write $GUARD"
