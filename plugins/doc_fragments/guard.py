@@ -27,8 +27,8 @@ options:
   reboot:
     description:
       - Whether the machine may be restarted to bring the system up.
-      - V(never) activates it in the running machine. The result C(needs_reboot) tells when the kernel that runs is not the
-        system's.
+      - V(never) activates it in the running machine. The result C(needs_reboot) tells when the kernel that runs is not
+        the system's.
       - V(if_needed) starts it on trial when its kernel, initial RAM disk, kernel modules, kernel parameters or init
         interface are not the running ones, and for C(action=boot).
       - V(always) starts it on trial unless it is what the machine has started with.

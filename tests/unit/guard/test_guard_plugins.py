@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from ansible.errors import AnsibleConnectionFailure, AnsibleError
-from ansible_collections.fediversity.hosting.plugins.action import nixos_rebuild, secret_files
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
+from ansible_collections.fediversity.hosting.plugins.action import nixos_rebuild, nixos_transaction, secret_files
 from ansible_collections.fediversity.hosting.plugins.module_utils.errors import BackendError, Unreachable
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.nixos.remote import (
     NEW_CONNECTION,
@@ -131,6 +131,7 @@ def test_bad_arguments_never_show_a_content(monkeypatch: pytest.MonkeyPatch, arg
             {"system": "/nix/store/11111111111111111111111111111111-new", "confirm_timeout": 0},
             "confirm_timeout: 0 is out",
         ),
+        ({"flake": ".", "confirm_timeout": 99999}, "confirm_timeout: 99999 is out"),
     ],
 )
 def test_bad_requests_fail_before_the_machine_is_asked(
@@ -139,6 +140,24 @@ def test_bad_requests_fail_before_the_machine_is_asked(
     result = perform(monkeypatch, nixos_rebuild, arguments)
     assert result["failed"]
     assert text in result["msg"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"flake": "github:a/b", "file": "x"}, "mutually exclusive"),
+        ({}, "one of the following is required: system, flake, file"),
+    ],
+)
+def test_one_source_of_the_system_is_required(
+    monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(AnsibleActionFail, match=text):
+        perform(monkeypatch, nixos_rebuild, arguments)
+
+
+def test_a_decision_without_a_transaction_fails_before_the_machine_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "vm-1: txn:" in perform(monkeypatch, nixos_transaction, {"decision": "commit"})["msg"]
 
 
 def perform(monkeypatch: pytest.MonkeyPatch, plugin: Any, arguments: dict[str, Any]) -> dict[str, Any]:
