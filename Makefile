@@ -4,13 +4,16 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help demo test lint unit integration molecule build packages test-packages clean
+.PHONY: help demo test lint unit integration molecule bench-switch build packages test-packages clean
 
 help: ## Show the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 22
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
 demo: packages $(VENV)/.lab ## The whole story on this machine: lab, operator database, site.yml, rollback
 	@$(PYTHON) tests/lab/demo.py
+
+bench-switch: packages $(VENV)/.lab ## What the guarded switch costs beside nixos-rebuild's plain sequence: a table (HOSTS="1 10 30")
+	@$(PYTHON) tests/bench/switch.py
 
 test: test-packages $(VENV)/.tests ## Everything below
 	@$(PYTHON) tests/tools/stages.py

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 
 from lab import control, doctor, environment, identity, image, run, world
 from lab.errors import LabError, NoLabPossible
+from lab.full import PARTS
 from lab.paths import State, cache, read_json, state
 
 _POWER = ("start", "shutdown", "stop", "reset", "suspend", "resume")
@@ -66,9 +67,20 @@ def _parser() -> argparse.ArgumentParser:
     power = add("power", _power, "the power switch of a host")
     power.add_argument("host")
     power.add_argument("action", choices=_POWER)
+    host = add("host", _host, "make or remove hosts like existing1")
+    host.add_argument("action", choices=("add", "remove"))
+    host.add_argument("names", nargs="+", metavar="NAME")
     for name, description in (("cut", "pull the network cable of a host"), ("uncut", "plug it in again")):
         add(name, _cable, description).add_argument("host")
         commands.choices[name].set_defaults(verb=name)
+    network = add("network", _network, "lose what goes between the controller and a host, whose network is fine")
+    network.add_argument("host")
+    network.add_argument("action", choices=("cut", "restore"))
+    full = add("fill", _fill, "leave no free block on a file system of a host")
+    full.add_argument("--leave", type=int, default=0, metavar="KIB", help="leave so many KiB")
+    for disk in (full, add("unfill", _unfill, "make room again")):
+        disk.add_argument("host")
+        disk.add_argument("part", choices=PARTS)
     return parser
 
 
@@ -176,7 +188,7 @@ def _status(where: State, options: argparse.Namespace) -> int:
         return 0
     rows = [("HOST", "STATE", "ADDRESS", "WHAT")]
     for host in status["hosts"]:
-        cut = ", cable cut" if host["cut"] else ""
+        cut = ", cable cut" * host["cut"] + ", network cut" * host["network_cut"]
         rows.append(
             (
                 host["name"],
@@ -226,6 +238,26 @@ def _in_host(where: State, host: str, command: Sequence[str]) -> int:
 
 def _power(where: State, options: argparse.Namespace) -> int:
     control.request(where, "power", name=options.host, action=options.action)
+    return 0
+
+
+def _host(where: State, options: argparse.Namespace) -> int:
+    control.request(where, f"{options.action}_hosts", names=options.names)
+    return 0
+
+
+def _network(where: State, options: argparse.Namespace) -> int:
+    control.request(where, f"{options.action}_network", name=options.host)
+    return 0
+
+
+def _fill(where: State, options: argparse.Namespace) -> int:
+    control.request(where, "fill", name=options.host, part=options.part, leave=1024 * options.leave)
+    return 0
+
+
+def _unfill(where: State, options: argparse.Namespace) -> int:
+    control.request(where, "unfill", name=options.host, part=options.part)
     return 0
 
 

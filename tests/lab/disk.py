@@ -79,7 +79,7 @@ def network_commands(addresses: Sequence[str], gateway: str | None) -> str:
     lines = [f"addr replace {address} dev eth0" + (" nodad" if ":" in address else "") for address in addresses]
     lines.append("link set eth0 up")  # after the addresses: announces them (arp_notify)
     if gateway:
-        lines.append(f"{'-6 ' if ':' in gateway else ''}route replace default via {gateway} dev eth0")
+        lines.append(f"route replace default via {gateway} dev eth0")
     return "\n".join(lines) + "\n"
 
 

@@ -18,14 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from lab import cgroups, launch
+from lab import cgroups, full, launch, network
 from lab.disk import Disk, File, identity_files, new_machine_files
 from lab.errors import LabError
 from lab.paths import WORLD_RUN, State
 
 PowerState = Literal["running", "stopped", "paused"]
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+HOST_NAME = r"[a-z0-9][a-z0-9-]{0,62}"
 # systemd's signals to its process 1: systemd(1), SIGNALS.
 _POWER_OFF = signal.SIGRTMIN + 4
 
@@ -83,6 +83,7 @@ class _Host:
     hardware: subprocess.Popen[str] | None = None
     init: int = 0
     booted: threading.Event = field(default_factory=threading.Event)
+    unreachable: tuple[str, ...] = ()  # addresses to which the controller's network is cut
 
 
 class LabHosts:
@@ -97,7 +98,7 @@ class LabHosts:
 
     def define(self, spec: HostSpec, files: Sequence[File] = ()) -> None:
         """As in Hosts; `files` are written to the disk as well."""
-        if not _NAME.fullmatch(spec.name):
+        if not re.fullmatch(HOST_NAME, spec.name):
             raise LabError(f"{spec.name!r} cannot be the name of a host", hint="use a DNS label in lower case")
         with self._lock:
             host = self._hosts.setdefault(spec.name, _Host(spec))
@@ -183,6 +184,7 @@ class LabHosts:
             cgroups.freeze(self._cgroup / name, value)
 
     def remove(self, name: str) -> None:
+        self.restore_network(name)
         with self._find(name).lock:
             self.stop(name)
             shutil.rmtree(self._directory(name))
@@ -213,6 +215,39 @@ class LabHosts:
         if Path("/sys/class/net", _link(name)).exists():
             subprocess.run(["ip", "link", "set", _link(name), carrier], check=True)
 
+    def cut_network(self, name: str) -> None:
+        """Lose everything between the controller and the host, also over reboots; the host's own network is fine."""
+        host = self._find(name)
+        with host.lock:
+            if not host.unreachable:
+                host.unreachable = tuple(address.partition("/")[0] for address in host.spec.addresses)
+                network.cut(host.unreachable)
+
+    def restore_network(self, name: str) -> None:
+        host = self._find(name)
+        with host.lock:
+            network.restore(host.unreachable)
+            host.unreachable = ()
+
+    def fill(self, name: str, part: str, leave: int) -> None:
+        """Leave so many free bytes on /nix, /var or /boot until `unfill` or the next boot."""
+        self._change_room(name, part, str(leave))
+
+    def unfill(self, name: str, part: str) -> None:
+        self._change_room(name, part)
+
+    def _change_room(self, name: str, part: str, *leave: str) -> None:
+        host = self._find(name)
+        if part not in full.PARTS:
+            raise LabError(f"no part {part} of a disk", hint="one of " + ", ".join(full.PARTS))
+        with host.lock:
+            if host.hardware is None:
+                raise LabError(f"host {name} is not running", hint=f"./lab power {name} start")
+            command = ["-S", "-m", "lab.full", str(host.hardware.pid), str(_root(name)), part, *leave]
+            done = subprocess.run([sys.executable, *command], stderr=subprocess.PIPE, text=True, check=False)
+            if done.returncode:
+                raise LabError(" ".join(done.stderr.splitlines()[-1:]), f"/{part} of host {name}")
+
     def init(self, name: str) -> int:
         """Process id of the host's init in the world; raises LabError when the host is not running."""
         pid = self._find(name).init
@@ -226,6 +261,9 @@ class LabHosts:
 
     def is_cut(self, name: str) -> bool:
         return self._cut_marker(name).exists()
+
+    def network_is_cut(self, name: str) -> bool:
+        return bool(self._find(name).unreachable)
 
     def public_key(self, name: str) -> str:
         """The host's SSH host key, `ssh-ed25519 AAAA…`."""
@@ -246,7 +284,7 @@ class LabHosts:
 
     def _machine(self, spec: HostSpec) -> launch.Machine:
         """The hardware of a host, ready to be switched on."""
-        share, root = WORLD_RUN / "share" / spec.name, WORLD_RUN / "root" / spec.name
+        share, root = WORLD_RUN / "share" / spec.name, _root(spec.name)
         shutil.rmtree(share, ignore_errors=True)  # the agent's socket of the last boot
         share.mkdir(parents=True)
         os.chown(share, launch.FIRST_ID, launch.FIRST_ID)
@@ -264,6 +302,11 @@ class LabHosts:
             creator=_creator(spec.name),
             cut_marker=str(self._cut_marker(spec.name)),
         )
+
+
+def _root(name: str) -> Path:
+    """Where the disk is mounted."""
+    return WORLD_RUN / "root" / name
 
 
 def _number(name: str) -> int:

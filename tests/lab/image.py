@@ -99,6 +99,7 @@ def _lab_files() -> list[File]:
         File("/usr/lib/systemd/system/lab-agent.service", _AGENT_UNIT),
         File("/usr/lib/systemd/system/lab-stage2.service", boot.read_text(encoding="utf-8")),
         *_copies(NIXPKGS / "stage2.sh", *sorted((NIXPKGS / "system").iterdir())),
+        File("/usr/bin/bootctl", (NIXPKGS / "bootctl").read_text(encoding="utf-8"), 0o755),
         *want("lab-network.service", "lab-stage2.service", by="sysinit.target"),
         *want("lab-agent.service", "ssh.service"),
         File(f"{_UNITS}/sshd.service", link="/lib/systemd/system/ssh.service"),

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 
-from lab import cgroups, kernel
+from lab import cgroups, full, kernel
 
 BRIDGE = "br0"
 
@@ -67,6 +67,7 @@ def _mount_disk(machine: Machine) -> None:
     kernel.unshare(kernel.NEWNS)
     kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     kernel.overlay(machine.root, machine.layers, machine.disk, kernel.MS_NODEV)
+    kernel.mount(None, machine.root, None, kernel.MS_SHARED)  # what is mounted on it (full.py) reaches the host
 
 
 def _plug_in(machine: Machine, pid: int) -> None:
@@ -188,6 +189,7 @@ def main() -> int:
     while not power.off:
         status = _boot(machine, power)
         cgroups.remove(Path(machine.cgroup))
+        full.write_back(Path(machine.root))
         # reboot(2) in a pid namespace kills its init: SIGHUP for restart, SIGINT for halt and power off.
         if os.WIFEXITED(status):
             return 1

@@ -19,6 +19,7 @@ from lab.image import want
 CONTROLLER = "10.99.0.1"
 NETWORK = "10.99.0.0/16"
 DATABASE, NAMESERVER, EXISTING = "10.99.0.10", "10.99.0.11", "10.99.0.20"
+FURTHER = tuple(f"10.99.0.{number}" for number in range(21, 255))  # of `lab host add`
 ZONES = ("fedi.test", "lab.test")
 DATABASE_USER = "fediversity"
 TSIG_NAME = "fediversity."
@@ -28,7 +29,7 @@ PROXMOX_PORT, GARAGE_ADMIN_PORT = 8006, 3903
 
 @dataclass(frozen=True)
 class Service:
-    """A host the lab starts by itself; `answers` raises OSError until what it is for can be used."""
+    """A host that is not a virtual machine; `answers` raises OSError until what it is for can be used."""
 
     spec: HostSpec
     purpose: str
@@ -37,15 +38,24 @@ class Service:
 
 
 def services(secrets: Secrets, authorized_key: str, image: Path) -> list[Service]:
-    def spec(name: str, address: str) -> HostSpec:
-        mac = "02:fe:d1:" + ":".join(f"{int(part):02x}" for part in address.split(".")[1:])
-        return HostSpec(name, name, mac, (f"{address}/16",), CONTROLLER, (NAMESERVER,), (authorized_key,))
-
+    """The hosts that every lab starts with."""
+    database, nameserver = _spec("db1", DATABASE, authorized_key), _spec("dns1", NAMESERVER, authorized_key)
     return [
-        Service(spec("db1", DATABASE), "PostgreSQL, Redis", database_files(secrets, image), _database_answers),
-        Service(spec("dns1", NAMESERVER), "DNS (Knot)", nameserver_files(secrets), _nameserver_answers),
-        Service(spec("existing1", EXISTING), "a machine that is there already", [], lambda: tcp_answers(EXISTING, 22)),
+        Service(database, "PostgreSQL, Redis", database_files(secrets, image), _database_answers),
+        Service(nameserver, "DNS (Knot)", nameserver_files(secrets), _nameserver_answers),
+        existing_machine("existing1", EXISTING, authorized_key),
     ]
+
+
+def existing_machine(name: str, address: str, authorized_key: str) -> Service:
+    """A host with nothing on it."""
+    spec = _spec(name, address, authorized_key)
+    return Service(spec, "a machine that is there already", [], lambda: tcp_answers(address, 22))
+
+
+def _spec(name: str, address: str, authorized_key: str) -> HostSpec:
+    mac = "02:fe:d1:" + ":".join(f"{int(part):02x}" for part in address.split(".")[1:])
+    return HostSpec(name, name, mac, (f"{address}/16",), CONTROLLER, (NAMESERVER,), (authorized_key,))
 
 
 def database_files(secrets: Secrets, image: Path) -> list[File]:

@@ -6,30 +6,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import re
 import socket
 import socketserver
-import subprocess
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
-from lab import cgroups, control, identity, image, simulators
+from lab import cgroups, control, identity, image, network, simulators
 from lab.errors import LabError
-from lab.hosts import HostSpec, LabHosts
-from lab.launch import BRIDGE
+from lab.hosts import HOST_NAME, HostSpec, LabHosts
 from lab.paths import State, cache
 from lab.paths import state as lab_state
-from lab.services import CONTROLLER, GARAGE_ADMIN_PORT, PROXMOX_PORT, Service, services
-
-# Fixed: after `lab down` and `up` nobody keeps an address of the last bridge.
-_BRIDGE_MAC = "02:fe:d1:00:00:01"
+from lab.services import CONTROLLER, FURTHER, GARAGE_ADMIN_PORT, PROXMOX_PORT, Service, existing_machine, services
 
 _PATIENCE = 60  # seconds until every service has to answer; a loaded machine with two cores needs about ten
+_AT_ONCE = 6  # hosts that boot at the same time
 
 
 class Supervisor:
@@ -42,21 +40,25 @@ class Supervisor:
         image.write_lab_layer(layer, base)
         self.hosts = LabHosts(state, (layer, base), cgroups.lab_directory(lab_id))
         self.secrets = identity.load(state)
-        key = identity.public_key(state)
-        self.services: list[Service] = services(self.secrets, key, base) if with_services else []
+        self.key = identity.public_key(state)
+        self.services: list[Service] = services(self.secrets, self.key, base) if with_services else []
+        self.further: dict[str, Service] = {}
+        self.lock = threading.Lock()  # of `further` and the file of known hosts
         self.ready: Future[None] = Future()
 
     def start_services(self) -> None:
-        """Define, boot and await the lab's own hosts, all at once."""
-        for service in self.services:
+        self._start(self.services)
+
+    def _start(self, services: Sequence[Service]) -> None:
+        """Define, boot and await hosts; their keys are known to the controller."""
+        for service in services:
             self.hosts.define(service.spec, service.files)
-        lines = [
-            f"{_address(service.spec)},{service.spec.hostname}.lab.test {self.hosts.public_key(service.spec.name)}\n"
-            for service in self.services
-        ]
-        self.state.known_hosts.write_text("".join(lines), encoding="utf-8")
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(self._start_service, self.services))
+        with self.lock, open(self.state.known_hosts, "a", encoding="utf-8") as known:
+            for service in services:
+                name = service.spec.name
+                known.write(f"{_address(service.spec)},{name}.lab.test {self.hosts.public_key(name)}\n")
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            list(pool.map(self._start_service, services))
 
     def _start_service(self, service: Service) -> None:
         name = service.spec.name
@@ -79,18 +81,21 @@ class Supervisor:
         self.ready.result()
 
     def verb_status(self) -> dict[str, Any]:
-        purposes = {service.spec.name: service.purpose for service in self.services}
-        hosts = [
-            {
-                "name": spec.name,
-                "hostname": spec.hostname,
-                "state": self.hosts.state(spec.name),
-                "addresses": list(spec.addresses),
-                "cut": self.hosts.is_cut(spec.name),
-                "purpose": purposes.get(spec.name, "virtual machine"),
-            }
-            for spec in self.hosts.specs()
-        ]
+        purposes = {service.spec.name: service.purpose for service in [*self.services, *self.further.values()]}
+        hosts = []
+        for spec in self.hosts.specs():
+            with contextlib.suppress(LabError):  # removed meanwhile
+                hosts.append(
+                    {
+                        "name": spec.name,
+                        "hostname": spec.hostname,
+                        "state": self.hosts.state(spec.name),
+                        "addresses": list(spec.addresses),
+                        "cut": self.hosts.is_cut(spec.name),
+                        "network_cut": self.hosts.network_is_cut(spec.name),
+                        "purpose": purposes.get(spec.name, "virtual machine"),
+                    }
+                )
         simulators = [
             {
                 "name": "Proxmox VE API",
@@ -121,11 +126,51 @@ class Supervisor:
     def verb_remove(self, name: str) -> None:
         self.hosts.remove(name)
 
+    def verb_add_hosts(self, names: list[str]) -> None:
+        """Make further hosts and wait until they answer; all or, if a name is wrong, none."""
+        with self.lock:
+            taken = {spec.name for spec in self.hosts.specs()} | self.further.keys()
+            for name in names:
+                if name in taken or names.count(name) > 1 or not re.fullmatch(HOST_NAME, name):
+                    raise LabError(f"{name!r} cannot be the name of a new host", hint="a new DNS label in lower case")
+            used = {_address(service.spec) for service in self.further.values()}
+            free = [address for address in FURTHER if address not in used]
+            if len(free) < len(names):
+                raise LabError("the lab has no more addresses for hosts", hint="./lab host remove NAME")
+            added = [existing_machine(*host, self.key) for host in zip(names, free, strict=False)]
+            self.further |= {service.spec.name: service for service in added}
+        self._start(added)
+
+    def verb_remove_hosts(self, names: list[str]) -> None:
+        """Remove hosts that verb_add_hosts made."""
+        for name in names:
+            with self.lock:
+                if name not in self.further:
+                    raise LabError(f"{name} is not a host that was added", hint="./lab status lists the hosts")
+            self.hosts.remove(name)
+            with self.lock:
+                address = _address(self.further.pop(name).spec)
+                lines = self.state.known_hosts.read_text(encoding="utf-8").splitlines(keepends=True)
+                kept = [line for line in lines if not line.startswith((f"{address},", f"{address} "))]
+                self.state.known_hosts.write_text("".join(kept), encoding="utf-8")
+
     def verb_cut(self, name: str) -> None:
         self.hosts.cut(name)
 
     def verb_uncut(self, name: str) -> None:
         self.hosts.uncut(name)
+
+    def verb_cut_network(self, name: str) -> None:
+        self.hosts.cut_network(name)
+
+    def verb_restore_network(self, name: str) -> None:
+        self.hosts.restore_network(name)
+
+    def verb_fill(self, name: str, part: str, leave: int = 0) -> None:
+        self.hosts.fill(name, part, leave)
+
+    def verb_unfill(self, name: str, part: str) -> None:
+        self.hosts.unfill(name, part)
 
     def verb_init(self, name: str) -> int:
         return self.hosts.init(name)
@@ -163,18 +208,6 @@ def serve_control(supervisor: Supervisor) -> None:
     threading.Thread(target=server.serve_forever, name="control", daemon=True).start()
 
 
-def make_bridge() -> None:
-    commands = [
-        "link set lo up",
-        f"link add {BRIDGE} address {_BRIDGE_MAC} type bridge forward_delay 0",
-        f"addr add {CONTROLLER}/16 dev {BRIDGE}",
-        f"link set {BRIDGE} up",
-    ]
-    if Path("/proc/net/if_inet6").exists():
-        commands.insert(-1, f"addr add fd99::1/64 dev {BRIDGE} nodad")
-    subprocess.run(["ip", "-batch", "-"], input="\n".join(commands), text=True, check=True)
-
-
 async def supervise(supervisor: Supervisor) -> None:
     try:
         await simulators.serve(supervisor.state, supervisor.hosts, supervisor.secrets)
@@ -193,7 +226,7 @@ def main() -> None:
             pass
         sys.exit("the supervisor ended")
     lab_id, *options = sys.argv[1:]
-    make_bridge()
+    network.make_bridge(f"{CONTROLLER}/16")
     supervisor = Supervisor(lab_state(), lab_id, "--services" in options)
     serve_control(supervisor)
     asyncio.run(supervise(supervisor))

@@ -78,6 +78,8 @@ class AnsibleMachine:
         try:
             done = self._action._low_level_execute_command(COMMAND, in_data=script)
         except AnsibleConnectionFailure as error:
+            if "privilege escalation" in str(error):
+                raise _not_root(str(error)) from error
             raise Unreachable(_one_line(str(error))) from error
         except AnsibleError as error:  # a become plugin that lacks its password
             raise _not_root(str(error)) from error

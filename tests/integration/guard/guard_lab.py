@@ -18,10 +18,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[3]
 HOST = "existing1"
 ADDRESS = "10.99.0.20"
-LOOK = """
+LOOK = r"""
 readlink -f /run/current-system /nix/var/nix/profiles/system /run/booted-system
-cat /boot/loader/default; echo
-systemctl list-units --all --plain --no-legend 'fediversity-guard*' | cut -d' ' -f1
+entry=$(sed -n 's/^default //p' /boot/loader/loader.conf)
+sed -n 's|^options init=\([^ ]*\)/init.*|\1|p' "/boot/loader/entries/$entry"
+systemctl list-units --all --plain --no-legend 'fediversity-guard*' |
+    awk '$1 != "fediversity-guard-boot.service" || $3 == "activating" { print $1 }' # the system's own, done
 ls /run/fediversity-guard/ | grep -v '^lock$'
 ls -d /nix/var/nix/gcroots/fediversity-guard 2>/dev/null
 true

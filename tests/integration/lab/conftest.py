@@ -29,6 +29,7 @@ def existing(lab: Lab) -> Iterator[str]:
         yield "existing1"
     finally:
         lab.ask("uncut", name="existing1")
+        lab.ask("restore_network", name="existing1")
         if lab.host("existing1")["state"] == "paused":
             lab.ask("power", name="existing1", action="resume")
         lab.ask("power", name="existing1", action="start")

@@ -23,13 +23,21 @@ class Lab:
 
     state: State
 
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "LAB_STATE": str(self.state.root)}
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start ./lab."""
+        return subprocess.Popen([CHECKOUT / "lab", *arguments], env=self.environment, text=True)
+
     def attempt(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run ./lab, however it ends."""
-        command = [str(CHECKOUT / "lab"), *arguments]
-        environment = {**os.environ, "LAB_STATE": str(self.state.root)}
+        command = [CHECKOUT / "lab", *arguments]
         return subprocess.run(
-            command, env=environment, text=True, capture_output=True, check=False, timeout=300, stdin=subprocess.DEVNULL
-        )
+            command, env=self.environment, text=True, capture_output=True, check=False, timeout=300,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
 
     def __call__(self, *arguments: str, fails: bool = False) -> str:
         """Run ./lab; its standard output. It must succeed, or with `fails` must not."""

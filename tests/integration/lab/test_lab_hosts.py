@@ -67,6 +67,82 @@ def test_a_cut_cable_stays_cut_over_a_reset(lab: Lab, existing: str) -> None:
     lab.sh(f"until $ssh {EXISTING} true; do sleep 0.1; done")
 
 
+def test_a_cut_network_is_silent_and_the_host_sees_nothing_of_it(lab: Lab, existing: str) -> None:
+    lab.sh(f"$ssh -f -N -M -S /run/master {EXISTING} 2>/dev/null")
+    lab("network", existing, "cut")
+    assert "network cut" in lab("status")
+    lab.sh(f"timeout -s KILL 2 $ssh -S /run/master {EXISTING} 'touch /root/heard' >/dev/null 2>&1", fails=True)
+    assert "timed out" in lab.attempt("exec", "--", "ssh", "-o", "ConnectTimeout=1", EXISTING, "true").stderr
+    look = "ip neigh flush dev eth0; ssh-keyscan -T 1 10.99.0.1; ip route get 10.99.0.1; ip neigh show 10.99.0.1"
+    seen = lab("run", existing, "--", "sh", "-c", f"cat /sys/class/net/eth0/carrier; {look} 2>/dev/null; ls /root")
+    assert seen.startswith("1\n")
+    assert "REACHABLE" in seen
+    assert "heard" not in seen
+    assert "#" in lab("run", existing, "--", "sh", "-c", "ssh-keyscan -T 2 10.99.0.11 2>&1")
+    lab("power", existing, "reset")
+    until(lambda: "active" in lab("run", existing, "--", "sh", "-c", "systemctl is-active ssh || true"))
+    lab.sh(f"timeout 2 $ssh {EXISTING} true", fails=True)
+    lab("network", existing, "restore")
+    assert lab.sh(f"$ssh {EXISTING} hostname") == "existing1\n"
+    assert "network cut" not in lab("status")
+
+
+def test_a_full_file_system_has_no_free_block_and_keeps_what_was_written_before(lab: Lab, existing: str) -> None:
+    switch = "/nix/var/nix/profiles/system/bin/switch-to-configuration boot"
+    for part in ("nix", "var", "boot"):
+        lab("fill", existing, part)
+    script = (
+        "for path in /nix /var/lib /boot; do head -c 5000 /dev/zero > $path/big || echo full; rm $path/big; done; "
+        f"ln -s kept /nix/link; nix-store --add /etc/hostname || echo no store; {switch} || echo no loader; true"
+    )
+    assert lab("run", existing, "--", "sh", "-c", script).split("\n") == [*["full"] * 3, "no store", "no loader", ""]
+    lab("unfill", existing, "boot")
+    lab("run", existing, "--", "sh", "-c", f"rm /boot/loader/loader.tmp; {switch}")
+    lab("fill", existing, "nix", "--leave", "300")
+    lab("run", existing, "--", "sh", "-c", "nix-store --add /etc/hostname")
+    lab("power", existing, "reset")
+    lab.sh(f"until $ssh {EXISTING} true; do sleep 0.1; done")
+    after = "readlink /nix/link; nix-store --verify --check-contents; ls /boot/loader; findmnt -no FSTYPE -T /boot"
+    assert lab("run", existing, "--", "sh", "-c", after).split() == ["kept", "entries", "loader.conf", "overlay"]
+    lab("run", existing, "--", "rm", "/nix/link")
+
+
+def test_added_hosts_are_like_existing1(lab: Lab) -> None:
+    names = ["further1", "further2", "further3"]
+    try:
+        lab("host", "add", *names[:2])
+        lab("host", "add", "further1", fails=True)
+        lab("host", "add", "db1", fails=True)
+        lab("host", "add", names[2])
+        assert (
+            lab.sh("for n in 21 22 23; do $ssh -o StrictHostKeyChecking=yes root@10.99.0.$n hostname; done").split()
+            == names
+        )
+        lab("host", "remove", "further1")
+        lab("host", "remove", "existing1", fails=True)
+        lab("host", "add", "further1")
+        assert lab.sh("$ssh -o StrictHostKeyChecking=yes root@10.99.0.21 hostname") == "further1\n"
+        runs = [lab.start("power", name, "reset") for name in names]
+        assert [run.wait(60) for run in runs] == [0] * 3
+        lab.sh("for n in 21 22 23; do until $ssh root@10.99.0.$n true; do sleep 0.1; done; done")
+    finally:
+        lab("host", "remove", *(name for name in names if name in lab("status")))
+
+
+def test_the_boot_loader_starts_the_entry_asked_for_once(lab: Lab, existing: str) -> None:
+    script = (
+        "set -e; old=$(readlink -f /run/current-system); profiles=/nix/var/nix/profiles/system-profiles; "
+        "cp -r $old /tmp/candidate; chmod -R u+w /tmp/candidate; echo candidate > /tmp/candidate/nixos-version; "
+        "new=$(nix-store --add /tmp/candidate); mkdir -p $profiles; nix-env -p $profiles/candidate --set $new; "
+        "$old/bin/switch-to-configuration boot; bootctl set-oneshot nixos-candidate-generation-1.conf; echo $old $new"
+    )
+    before, candidate = lab("run", existing, "--", "sh", "-c", script).split()
+    for expected in (candidate, before):
+        lab("power", existing, "reset")
+        lab.sh(f"until $ssh {EXISTING} true; do sleep 0.1; done")
+        assert lab("run", existing, "--", "readlink", "/run/booted-system") == f"{expected}\n"
+
+
 def test_a_virtual_machine_from_definition_to_removal(lab: Lab) -> None:
     name, key = "vm-900", lab.state.ssh_key.with_suffix(".pub").read_text(encoding="utf-8")
     spec = {

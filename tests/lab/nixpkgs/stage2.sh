@@ -9,6 +9,7 @@ export PATH
 scripts=${0%/*}/system
 profile=/nix/var/nix/profiles/system
 loader=/boot/loader
+oneshot=/etc/lab/efi/LoaderEntryOneShot
 
 # what the host was given by its "cloud-init"; systems without a network of their own go back to it
 mkdir -p /run/lab
@@ -21,7 +22,7 @@ if [ ! -e "$profile" ]; then
     first=$(mktemp -d /run/lab/XXXXXX)/first-system
     mkdir -p "$first/bin" "$first/sw" "$first/etc" "$loader" "${profile%/*}"
     install -m 0555 "$scripts/switch-to-configuration" "$first/bin/"
-    install -m 0555 "$scripts/activate" "$scripts/lab-boot" "$first/"
+    install -m 0555 "$scripts/activate" "$scripts/init" "$first/"
     install -m 0444 "$scripts/functions.sh" "$first/"
     ln -s /usr/bin "$first/sw/bin"
     ln -s /proc/version "$first/kernel"
@@ -34,11 +35,14 @@ if [ ! -e "$profile" ]; then
     rm -rf "${first%/*}"
 fi
 
-system=$(cat "$loader/default" 2> /dev/null) || system=
-if [ -e "$loader/oneshot" ]; then
-    system=$(cat "$loader/oneshot")
-    rm -f "$loader/oneshot"
-    sync -f "$loader"
+# the entry that `bootctl set-oneshot` asked for, once; else the default; else what was installed last
+entry=$(cat "$oneshot" 2> /dev/null) || entry=
+if [ -n "$entry" ]; then
+    rm -f "$oneshot"
+    sync -f "${oneshot%/*}"
+    entry=${entry%.conf}.conf
 fi
-[ -x "$system/lab-boot" ] || system=$(readlink -f "$profile")
-exec "$system/lab-boot"
+[ -f "$loader/entries/$entry" ] || entry=$(sed -n 's/^default //p' "$loader/loader.conf" 2> /dev/null) || entry=
+system=$(sed -n 's|^options init=\([^ ]*\)/init\( .*\)\{0,1\}$|\1|p' "$loader/entries/$entry" 2> /dev/null) || system=
+[ -x "$system/init" ] || system=$(readlink -f "$profile")
+exec "$system/init"

@@ -137,6 +137,20 @@ def test_another_kernel_starts_on_trial_and_is_committed(sandbox: Sandbox) -> No
     sandbox.assert_clean(new)
 
 
+def test_the_candidates_entry_is_found_by_its_system(sandbox: Sandbox) -> None:
+    """Newer installers name entries by a digest, with the tries that are left."""
+    new = sandbox.watched(sandbox.system("new"))
+    Path(old(sandbox), "bin/switch-to-configuration").write_text(
+        f"#!/bin/sh\ncd {sandbox.root}/boot/loader/entries\n[ ! -L {sandbox.root}/nix/var/nix/profiles/system-profiles/candidate ]"
+        f" || echo 'options init={new}/init x' >nixos-0123456789+3.conf\n",
+        encoding="utf-8",
+    )
+    sandbox.program("bootctl", 'echo "$2" >>$GUARD_ROOT/fake/asked; rm -f $GUARD_ROOT/fake/oneshot')
+    sandbox.begin(new, reboot="always")
+    wait_for_restart(sandbox, 1)
+    assert (sandbox.root / "fake/asked").read_text(encoding="utf-8") == "nixos-0123456789.conf\n"
+
+
 def test_a_contact_before_the_boot_unit_waits_for_it(sandbox: Sandbox) -> None:
     sandbox.begin(sandbox.watched(sandbox.system("new")), reboot="always")
     wait_for_restart(sandbox, 1)
@@ -253,6 +267,14 @@ def test_a_stale_file_of_the_installer_is_in_nobodys_way(sandbox: Sandbox) -> No
 def test_an_entry_with_a_boot_counter_is_read(sandbox: Sandbox) -> None:
     entries = sandbox.root / "boot/loader/entries"
     (entries / "nixos-generation-7.conf").rename(entries / "nixos-generation-7+2-1.conf")
+    assert sandbox.run(["status"]).default == old(sandbox)
+
+
+def test_a_pattern_as_default_tells_nothing_and_a_preferred_entry_wins(sandbox: Sandbox) -> None:
+    conf = sandbox.root / "boot/loader/loader.conf"
+    conf.write_text("timeout 5\ndefault nixos-*\n", encoding="utf-8")
+    assert sandbox.run(["status"]).default == ""
+    conf.write_text("preferred nixos-generation-7.conf\ndefault nixos-*\n", encoding="utf-8")
     assert sandbox.run(["status"]).default == old(sandbox)
 
 

@@ -71,7 +71,7 @@ def test_one_evaluation_gives_the_system_of_every_machine(systems: Systems) -> N
     assert keys.read_text(encoding="utf-8") == "ssh-ed25519 AAAAC3Nz controller\n"
     instances = sorted(path.name for path in (built["vm-b"] / "etc/fediversity/instances").iterdir())
     assert instances == ["bob_video_peertube.json", "carol_pics_pixelfed.json"]
-    for name in ("bin/switch-to-configuration", "activate", "lab-boot"):
+    for name in ("bin/switch-to-configuration", "activate", "init"):
         assert (built["vm-a"] / name).stat().st_mode & 0o111
     assert unit(built["vm-b"], "peertube.service")
     assert unit(built["vm-b"], "phpfpm-pixelfed.service")

@@ -106,44 +106,101 @@ def test_checks_get_the_system_and_the_action_and_can_be_skipped(host: Host, bui
     assert host(f"NIXOS_NO_CHECK=1 {curious}/bin/switch-to-configuration check").returncode == 0
 
 
+DEFAULT = (
+    "cat /boot/loader/entries/$(sed -n 's/^default //p' /boot/loader/loader.conf) 2> /dev/null | "
+    "sed -n 's|^options init=||p'; "
+)
+
+
+def generation(number: int, system: str, profile: str = "system") -> str:
+    """Script: what nix-env --set does to a profile."""
+    profile = f"/nix/var/nix/profiles/{profile}"
+    link = f"{profile}-{number}-link"
+    return f"mkdir -p {Path(profile).parent}; ln -s {system} {link}; ln -sfn {link} {profile}; "
+
+
 def test_boot_writes_entries_of_all_profiles_and_the_default_of_the_system_passed(
     host: Host, build: Build, system: str
 ) -> None:
     other = build(environment={"etc": {"x": {"text": "candidate"}}})
     done = host(
-        "cd /nix/var/nix/profiles; mkdir system-profiles; "
-        f"ln -s {system} system-1-link; ln -s {other} system-profiles/candidate-3-link; "
-        "mkdir -p /boot/loader/entries; echo stale > /boot/loader/entries/nixos-generation-9.conf; "
+        generation(9, system)
+        + generation(10, other)
+        + generation(3, other, "system-profiles/candidate")
+        + "mkdir -p /boot/loader/entries; echo stale > /boot/loader/entries/nixos-generation-8.conf; "
         f"{system}/bin/switch-to-configuration boot || exit; "
-        "cd /boot/loader; grep -r . | sort; readlink /run/current-system"
+        "cd /boot/loader; grep -rE '^(default|options|title) ' | LC_ALL=C sort; readlink /run/current-system"
     )
     assert done.stdout.splitlines() == [
-        f"default:{system}",
-        f"entries/nixos-candidate-generation-3.conf:{other}",
-        f"entries/nixos-generation-1.conf:{system}",
+        f"entries/nixos-candidate-generation-3.conf:options init={other}/init",
+        "entries/nixos-candidate-generation-3.conf:title NixOS [candidate]",
+        f"entries/nixos-generation-10.conf:options init={other}/init",
+        "entries/nixos-generation-10.conf:title NixOS",
+        f"entries/nixos-generation-9.conf:options init={system}/init",
+        "entries/nixos-generation-9.conf:title NixOS",
+        "loader.conf:default nixos-generation-9.conf",
     ]
 
 
-@pytest.mark.parametrize("action", ["switch", "boot"])
-def test_a_full_boot_partition_leaves_the_default(host: Host, build: Build, system: str, action: str) -> None:
+def test_the_last_entry_of_a_system_is_the_default_and_a_system_without_one_leaves_it(
+    host: Host, build: Build, system: str
+) -> None:
+    other = build(environment={"etc": {"x": {"text": "candidate"}}})
+    done = host(
+        generation(9, system)
+        + generation(10, system)
+        + generation(3, system, "system-profiles/candidate")
+        + f"show='sed -n s/^default.//p /boot/loader/loader.conf'; {system}/bin/switch-to-configuration boot; $show; "
+        f"cd /nix/var/nix/profiles/system-profiles; rm candidate; {system}/bin/switch-to-configuration boot; $show; "
+        f"{other}/bin/switch-to-configuration boot; $show; ls /boot/loader/entries"
+    )
+    assert done.stdout.splitlines() == [
+        "nixos-candidate-generation-3.conf",
+        *["nixos-generation-10.conf"] * 2,
+        *["nixos-generation-10.conf", "nixos-generation-9.conf"],
+    ]
+
+
+def test_another_kernel_has_its_parameters_in_the_entry(host: Host, build: Build) -> None:
+    new = build(lab={"kernel": "6.6"})
+    done = host(generation(1, new) + f"{new}/bin/switch-to-configuration boot; {DEFAULT} cat {new}/kernel")
+    assert done.stdout == f"{new}/init loglevel=4 lab.kernel=6.6\nLinux version 6.6\n"
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (
+            "mount -t tmpfs -o size=64k tmpfs /boot; cp -a /saved/. /boot; cat /dev/zero > /boot/ballast",
+            "No space left",
+        ),
+        ("touch /boot/loader/loader.tmp", "loader.tmp"),
+    ],
+    ids=["full", "interrupted"],
+)
+def test_a_boot_loader_that_cannot_be_installed_keeps_the_default(
+    host: Host, build: Build, system: str, broken: str, message: str
+) -> None:
     other = build(environment={"etc": {"x": {"text": "other"}}})
     done = host(
-        f"{system}/bin/switch-to-configuration boot || exit 9; touch /boot/.full; "
-        f"{other}/bin/switch-to-configuration {action}; code=$?; cat /boot/loader/default; "
-        "readlink /run/current-system; exit $code"
+        generation(1, system)
+        + f"{system}/bin/switch-to-configuration boot || exit 9; cp -a /boot /saved; {broken}; "
+        + generation(2, other)
+        + f"{other}/bin/switch-to-configuration switch; code=$?; {DEFAULT} readlink /run/current-system; exit $code"
     )
-    assert (done.returncode, done.stdout) == (1, f"{system}\n")
-    assert "No space left" in done.stderr
+    assert (done.returncode, done.stdout) == (1, f"{system}/init\n")
+    assert message in done.stderr
 
 
 def test_another_init_interface_needs_a_reboot_and_switch_has_set_the_default(
     host: Host, build: Build, system: str
 ) -> None:
     new = build(lab={"fault": "needs-reboot"})
-    for action, default in (("test", ""), ("switch", f"{new}\n")):
+    for action, default in (("test", ""), ("switch", f"{new}/init\n")):
         done = host(
-            f"ln -s {system} /run/current-system; {new}/bin/switch-to-configuration {action}; code=$?; "
-            "cat /boot/loader/default 2> /dev/null; readlink /run/current-system; exit $code"
+            generation(1, new)
+            + f"ln -s {system} /run/current-system; {new}/bin/switch-to-configuration {action}; code=$?; "
+            f"{DEFAULT} readlink /run/current-system; exit $code"
         )
         assert (done.returncode, done.stdout) == (100, f"{default}{system}\n")
 

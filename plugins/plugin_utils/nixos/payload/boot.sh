@@ -22,19 +22,37 @@ generation() {
 }
 
 # Store path of the system that the boot loader starts when nobody chooses, empty when that cannot be told. systemd-boot: the entry
-# that loader.conf names (with the counter of a boot that is being tried); GRUB: the first entry of its menu.
+# that loader.conf prefers or names, with or without the counter of a boot that is being tried; a pattern names none. GRUB: the
+# first entry of its menu.
 boot_default() {
   for esp in $ESP; do
-    [ -r "$esp/loader/loader.conf" ] || continue
-    entry=$(sed -n 's/^default[[:space:]]\{1,\}\([A-Za-z0-9._*+-]*\)$/\1/p' "$esp/loader/loader.conf" | tail -n 1)
-    for file in "$esp/loader/entries"/$entry "$ROOT/boot/loader/entries"/$entry "$esp/loader/entries/${entry%.conf}"+*.conf; do
-      [ -n "$entry" ] && [ -r "$file" ] && init_of "$file" && return
+    conf=$esp/loader/loader.conf
+    [ -r "$conf" ] || continue
+    entry=$(sed -n 's/^preferred[[:space:]]\{1,\}\([A-Za-z0-9._+-]*\)$/\1/p' "$conf" | tail -n 1)
+    [ -n "$entry" ] || entry=$(sed -n 's/^default[[:space:]]\{1,\}\([A-Za-z0-9._+-]*\)$/\1/p' "$conf" | tail -n 1)
+    [ -n "$entry" ] || return 0
+    for file in "$esp/loader/entries/$entry" "$ROOT/boot/loader/entries/$entry" "$esp/loader/entries/${entry%.conf}"+*.conf; do
+      [ -r "$file" ] && init_of "$file" && return
     done
+    return 0
   done
   [ ! -r "$ROOT/boot/grub/grub.cfg" ] || init_of "$ROOT/boot/grub/grub.cfg"
 }
 
 init_of() { sed -n 's/^.*[[:space:]]init=\([^[:space:]]*\)\/init\([[:space:]].*\)\{0,1\}$/\1/p' "$1" | head -n 1 | grep .; }
+
+# SYSTEM: name by which systemd-boot knows an entry that starts it; the names have changed between releases of NixOS.
+entry_of() {
+  for esp in $ESP; do
+    for file in "$esp"/loader/entries/*.conf; do
+      if [ -r "$file" ] && [ "$(init_of "$file")" = "$1" ]; then
+        echo "${file##*/}" | sed 's/+[0-9-]*\.conf$/.conf/'
+        return
+      fi
+    done
+  done
+  return 1
+}
 
 set_profile() { (umask 022 && exec timeout 60 nix-env -p "$@" >>"$LOG" 2>&1 </dev/null 8>&-); }
 
@@ -133,7 +151,11 @@ once_impossible() {
 # The candidate gets a menu entry, the boot default stays, and the next start takes the candidate.
 stage_candidate() {
   (umask 022 && mkdir -p "${CANDIDATE%/*}") && set_profile "$CANDIDATE" --set "$r_system_new" && install_loader "$r_profile_old" || return 1
-  start_once "nixos-candidate-generation-$(generation "$CANDIDATE").conf" "next_entry=NixOS - Profile 'candidate'>0"
+  case $(boot_loader) in
+    systemd-boot) entry=$(entry_of "$r_system_new") || return 1 ;;
+    *) entry='' ;;
+  esac
+  start_once "$entry" "next_entry=NixOS - Profile 'candidate'>0"
 }
 
 # ENTRY GRUB-VARIABLE: systemd-boot's entry (none when empty), or the assignment for GRUB.

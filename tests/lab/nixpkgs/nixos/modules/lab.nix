@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, Fediversity hosting contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Faults for the tests of the guarded switch; only the lab's stand-in for nixpkgs has this option.
+# Faults and kernels for the tests of the guarded switch; only the lab's stand-in for nixpkgs has these options.
 { config, lib, ... }:
 let
   inherit (lib) mkOption mkIf types;
@@ -29,7 +29,22 @@ in
     description = "What goes wrong when this system is activated.";
   };
 
+  options.lab.kernel = mkOption {
+    type = types.nullOr types.str;
+    default = null;
+    example = "6.6";
+    description = "Version of another kernel than the machine's own: this system can only be booted.";
+  };
+
   config = lib.mkMerge [
+    (mkIf (config.lab.kernel != null) {
+      system.build.kernelEntries =
+        lib.mapAttrsToList (target: text: { inherit target text; }) {
+          kernel = "Linux version ${config.lab.kernel}\n";
+          initrd = "initial RAM disk of Linux ${config.lab.kernel}\n";
+          kernel-params = "loglevel=4 lab.kernel=${config.lab.kernel}";
+        };
+    })
     (fault "pre-switch-fails" { system.preSwitchChecks.lab = "echo 'refused by lab.fault' >&2; exit 1"; })
     (fault "bootloader-fails" { system.build.extraFiles."bootloader-fails" = ""; })
     (fault "needs-reboot" { system.build.initInterfaceVersion = "lab-init-2"; })

@@ -44,14 +44,14 @@ let
     [
       { target = "bin/switch-to-configuration"; source = ../../system/switch-to-configuration; }
       { target = "activate"; source = ../../system/activate; }
-      { target = "lab-boot"; source = ../../system/lab-boot; }
+      { target = "init"; source = ../../system/init; }
       { target = "functions.sh"; source = ../../system/functions.sh; }
       { target = "sw/bin"; link = "/usr/bin"; }
-      { target = "kernel"; link = "/proc/version"; }
       { target = "nixos-version"; text = "lab"; }
       { target = "system"; text = pkgs.system; }
       { target = "init-interface-version"; text = system.build.initInterfaceVersion; }
     ]
+    ++ system.build.kernelEntries
     ++ etcEntries
     ++ system.build.extraEntries
     ++ lib.mapAttrsToList (target: text: { inherit target text; }) system.build.extraFiles
@@ -99,6 +99,16 @@ in
           type = types.listOf types.unspecified;
           default = [ ];
           description = "Further entries for pkgs.tree.";
+        };
+        kernelEntries = mkOption {
+          type = types.listOf types.unspecified;
+          default = [
+            {
+              target = "kernel";
+              link = "/proc/version";
+            }
+          ];
+          description = "Entries for pkgs.tree of kernel, initial RAM disk and kernel parameters; the machine's own kernel.";
         };
         initInterfaceVersion = mkOption {
           type = types.str;
