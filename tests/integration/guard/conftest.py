@@ -50,10 +50,10 @@ def _systems(environment: dict[str, str]) -> dict[str, str]:
 def host(guarded_lab: GuardedHost) -> Iterator[GuardedHost]:
     """The host, running the system `base`, nothing armed; after the test an ordinary deployment must succeed."""
     guarded_lab.make_reachable()
-    result = guarded_lab.deploy("base", activation_timeout=60)
+    result = guarded_lab.deploy("base", activation_timeout=60, replace_unknown=True)
     assert not result["failed"], result
     yield guarded_lab
     guarded_lab.make_reachable()
-    result = guarded_lab.deploy("base", activation_timeout=60)
+    result = guarded_lab.deploy("base", activation_timeout=60, replace_unknown=True)
     assert not result["failed"], result
     guarded_lab.assert_clean("base")

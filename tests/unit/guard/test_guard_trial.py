@@ -141,8 +141,8 @@ def test_the_candidates_entry_is_found_by_its_system(sandbox: Sandbox) -> None:
     """Newer installers name entries by a digest, with the tries that are left."""
     new = sandbox.watched(sandbox.system("new"))
     Path(old(sandbox), "bin/switch-to-configuration").write_text(
-        f"#!/bin/sh\ncd {sandbox.root}/boot/loader/entries\n[ ! -L {sandbox.root}/nix/var/nix/profiles/system-profiles/candidate ]"
-        f" || echo 'options init={new}/init x' >nixos-0123456789+3.conf\n",
+        f"#!/bin/sh\ncd {sandbox.root}/nix/var/nix/profiles\n[ ! -L system-profiles/candidate ]"
+        f" || echo 'options init={new}/init x' >{sandbox.root}/boot/loader/entries/nixos-0123456789+3.conf\n",
         encoding="utf-8",
     )
     sandbox.program("bootctl", 'echo "$2" >>$GUARD_ROOT/fake/asked; rm -f $GUARD_ROOT/fake/oneshot')

@@ -13,12 +13,11 @@ boot_loader() {
   if grep -q next_entry "$ROOT/boot/grub/grub.cfg" 2>/dev/null; then echo grub; fi
 }
 
-# [PROFILE]: number of its current generation, empty when there is none.
+# Number of the profile's current generation, empty when there is none.
 generation() {
-  profile=${1:-$PROFILE}
-  link=$(readlink "$profile" 2>/dev/null) || return 0
+  link=$(readlink "$PROFILE" 2>/dev/null) || return 0
   link=${link##*/}
-  case $link in "${profile##*/}"-*-link) link=${link#"${profile##*/}"-} && echo "${link%-link}" ;; esac
+  case $link in system-*-link) link=${link#system-} && echo "${link%-link}" ;; esac
 }
 
 # Store path of the system that the boot loader starts when nobody chooses, empty when that cannot be told. systemd-boot: the entry
