@@ -40,11 +40,13 @@ FIND_NIX = "PATH=$PATH:/run/current-system/sw/bin:/nix/var/nix/profiles/default/
 """A login over SSH that is not interactive may lack the directories in which Nix is."""
 
 RECEIVE = (
-    f"{FIND_NIX}umask 077; place=$(mktemp -d /var/tmp/fediversity-build.XXXXXXXXXX) || exit; "
+    f"{FIND_NIX}umask 077; place=$(mktemp -u /var/tmp/fediversity-build.XXXXXXXXXX) || exit; "
     "trap 'rm -rf \"$place\"' EXIT; trap 'exit 1' HUP INT TERM PIPE; "
+    'mkdir "$place" || { place=; exit 1; }; '
     'tar -xof - -C "$place" && /bin/sh "$place/run" "$place"'
 )
-"""Unpacks standard input and runs what it says; -o: the files belong to whoever unpacks them."""
+"""Unpacks standard input and runs what it says. The traps stand before the directory does; -o: the files belong to
+whoever unpacks them."""
 
 CLOCK = Clock()
 PAUSE = 5

@@ -78,6 +78,8 @@ def _is_wanted(report: Report, request: Request) -> bool:
         "boot": {report.profile},
         "test": {report.current},
     }[request.action]
+    if request.action != "test" and report.default:
+        held.add(report.default)
     if request.reboot != "never" and request.action == "boot":
         held.add(report.current)
     if request.reboot == "always" or (request.reboot == "if_needed" and report.wanted_needs_reboot):
@@ -200,10 +202,12 @@ def failure(step: Step, record: Record) -> HostingError:
             hint="Allow a guarded restart with reboot: if_needed",
         )
     if record.phase == "failed":
-        return HostingError(
-            f"failed: {record.reason}",
-            hint="rollback is off: the machine was left as it is, its profile and boot default are unchanged",
+        hint = (
+            "Look at the machine's boot loader and at the log in the result"
+            if record.rollback
+            else "rollback is off: the machine was left as it is"
         )
+        return HostingError(f"failed: {record.reason}", hint=hint)
     return HostingError(
         f"rolled back: {record.reason}",
         hint=f"The machine runs {record.system_old} again; the log of the activation is in the result",

@@ -20,6 +20,7 @@ class Record:
     txn: str
     owner: str
     action: str
+    rollback: bool
     phase: str
     stage: str
     once: bool
@@ -134,6 +135,7 @@ def _record(values: dict[str, str]) -> Record | None:
         txn=get("txn"),
         owner=get("owner"),
         action=get("action"),
+        rollback=get("rollback") != "no",
         phase=get("phase"),
         stage=get("stage"),
         once=get("once") == "yes",

@@ -19,11 +19,15 @@ Reboot = Literal["never", "if_needed", "always"]
 
 # Nix store: 32 digits of Nix's base 32 (no e, o, t, u), a dash, a name (nix: src/libstore/path.cc)
 STORE_PATH = re.compile(r"/nix/store/[0-9a-df-np-sv-z]{32}-[0-9a-zA-Z+._?=-]{1,207}")
-UNIT_NAME = re.compile(r"[0-9A-Za-z:_.@\\-]{1,255}")
+UNIT_NAME = re.compile(r"[0-9A-Za-z:_.@\\][0-9A-Za-z:_.@\\-]{0,254}")
 HOST = re.compile(r"[0-9A-Za-z_:.%][0-9A-Za-z_:.%-]{0,252}")
 
 PATIENCE = 30
 """Seconds that one health check may take to become good."""
+COMMAND_LIMIT = 32
+"""Seconds for one run of a health command."""
+CONNECTION_LIMIT = 10
+"""Seconds for one try of an address or port."""
 ROLLBACK_LIMIT = 60
 """Seconds for switch-to-configuration of the old system."""
 CONTACT_LIMIT = 15
@@ -134,6 +138,8 @@ def check_request(request: Request) -> None:
 
 
 def _check_combination(request: Request) -> None:
+    if request.reboot != "never" and not request.rollback:
+        raise InvalidInput("a start on trial needs the rollback", where="reboot", hint="Leave rollback: true")
     if request.commit:
         return
     if not request.rollback:
@@ -163,7 +169,8 @@ def _check_health(health: HealthChecks) -> None:
 
 def check_limit(health: HealthChecks) -> int:
     """Seconds from the first contact to the end of the checks: they become good, the last command ends, a reserve."""
-    return health.unit_stable + 3 * PATIENCE
+    tries = COMMAND_LIMIT * len(health.commands) + CONNECTION_LIMIT * (len(health.http) + len(health.tcp))
+    return health.unit_stable + 2 * PATIENCE + tries
 
 
 def hold_limit(request: Request) -> int:

@@ -94,6 +94,8 @@ def observe(tools: Tools, txn: str, report: Report, course: Course, limit: float
         except (Unreachable, BackendError) as error:
             now = tools.clock.now()
             if now > limit:
+                if isinstance(error, BackendError):  # it answers, but not what is asked
+                    raise
                 raise Silent(
                     f"no contact since the switch began: {error.what}",
                     hint="The machine returns to the old system by itself, and until the commit a reset does so too;"
@@ -119,16 +121,15 @@ def decide(tools: Tools, words: Sequence[str], report: Report, limit: float) -> 
     Asking again is harmless: the machine decides a transaction once. When the connection is lost its deadline decides.
     """
     txn = words[1]
-    try:
-        report = ask(tools, words)
-    except (Unreachable, BackendError) as error:
-        tools.progress(f"the decision may not have arrived, looking again: {error.what}")
     while True:
+        try:
+            report = ask(tools, words)
+        except (Unreachable, BackendError) as error:
+            tools.progress(f"the decision may not have arrived, looking again: {error.what}")
         step, report = observe(tools, txn, report, Course(hold=True), limit)
         if step is not Step.DECIDE:
             return step, report
         tools.clock.sleep(0.2)
-        report = ask(tools, words)
 
 
 def help_to_end(tools: Tools, report: Report) -> None:

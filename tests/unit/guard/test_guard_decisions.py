@@ -45,6 +45,7 @@ RECORD = Record(
     txn="t1",
     owner="somebody",
     action="switch",
+    rollback=True,
     phase="activated",
     stage="activated",
     once=False,
@@ -87,6 +88,9 @@ def test_report_without_a_line_is_an_error_that_quotes_it() -> None:
         (replace(MACHINE, profile=NEW), "switch", Preflight.DEPLOY),
         (replace(MACHINE, current=NEW, profile=NEW), "switch", Preflight.UNCHANGED),
         (replace(MACHINE, profile=NEW), "boot", Preflight.UNCHANGED),
+        (replace(MACHINE, current=NEW, profile=NEW, default=OLD), "switch", Preflight.DEPLOY),
+        (replace(MACHINE, profile=NEW, default=OLD), "boot", Preflight.DEPLOY),
+        (replace(MACHINE, current=NEW, default=OLD), "test", Preflight.UNCHANGED),
         (replace(MACHINE, current=NEW), "test", Preflight.UNCHANGED),
         (replace(MACHINE, current=NEW, profile=NEW, record=RECORD), "switch", Preflight.DEPLOY),
         (
@@ -185,6 +189,8 @@ def test_a_record_of_somebody_else_is_not_ours(report: Report) -> None:
         replace(REQUEST, hold_timeout=100000),
         replace(REQUEST, minimum_free=FreeSpace(nix=-1)),
         replace(REQUEST, commit=False, rollback=False),
+        replace(REQUEST, reboot="always", rollback=False),
+        replace(REQUEST, health=HealthChecks(units=("--help",))),
         replace(REQUEST, commit=False, action="boot"),
     ],
 )
@@ -229,7 +235,9 @@ def test_failures_say_what_and_what_to_do() -> None:
     undone = replace(RECORD, phase="rolled-back", reason="the activation script failed")
     assert str(failure(Step.UNDONE, undone)).startswith("rolled back: the activation script failed. The machine runs")
     assert "reboot: if_needed" in str(failure(Step.NEEDS_REBOOT, RECORD))
-    assert "rollback is off" in str(failure(Step.UNDONE, replace(RECORD, phase="failed", reason="x")))
+    failed = replace(RECORD, phase="failed", reason="x")
+    assert "boot loader" in str(failure(Step.UNDONE, failed))
+    assert "rollback is off" in str(failure(Step.UNDONE, replace(failed, rollback=False)))
 
 
 @pytest.mark.parametrize(

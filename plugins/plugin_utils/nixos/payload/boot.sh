@@ -132,13 +132,16 @@ once_impossible() {
     echo 'the new system has no unit fediversity-guard-boot, so nothing would watch it; import nix/modules/guard.nix'
   elif [ -z "$r_profile_old" ]; then
     echo 'the machine has no system profile to return to'
+  elif fs=$(findmnt -no FSTYPE -T "$STATE" 2>/dev/null) && { [ "$fs" = tmpfs ] || [ "$fs" = ramfs ]; }; then
+    echo "$STATE does not outlive a restart"
   else
     case $(boot_loader) in
       systemd-boot) command -v bootctl >/dev/null || echo 'systemd-boot without bootctl' ;;
       grub)
-        # GRUB must be able to forget the entry when it has started it: it writes plain file systems only
-        case $(findmnt -no FSTYPE -T "$ROOT/boot/grub" 2>/dev/null) in
-          ext* | vfat | xfs) command -v grub-editenv >/dev/null || echo 'GRUB without grub-editenv' ;;
+        # GRUB must be able to forget the entry when it has started it: it writes plain file systems on plain disks only
+        case $(findmnt -no FSTYPE,SOURCE -T "$ROOT/boot/grub" 2>/dev/null) in
+          *" /dev/mapper/"* | *" /dev/dm-"* | *" /dev/md"*) echo 'GRUB cannot write to LVM, RAID or encrypted disks' ;;
+          ext* | vfat* | xfs*) command -v grub-editenv >/dev/null || echo 'GRUB without grub-editenv' ;;
           *) echo 'GRUB cannot write to the file system of /boot' ;;
         esac
         ;;
@@ -192,13 +195,14 @@ restart_into_candidate() {
   }
   unlock
   sync
-  systemctl reboot 8>&-
+  systemctl reboot --check-inhibitors=no 8>&-
 }
 
 # Lock held: the machine has started anew while a transaction was live. The candidate is watched from now on; anything else is closed.
 after_restart() {
-  if [ "$r_phase" = booting ] && [ "$(resolve "$CURRENT")" = "$r_system_new" ] && [ "$(resolve "$BOOTED")" = "$r_system_new" ]; then
-    take_over
+  if [ "$r_once" = yes ] && { [ "$r_phase" = booting ] || [ "$r_phase" = activating ]; } &&
+    [ "$(resolve "$CURRENT")" = "$r_system_new" ] && [ "$(resolve "$BOOTED")" = "$r_system_new" ]; then
+    take_over # `activating`: the power was cut when the loader had the candidate, but not yet the record
   else
     settle
   fi
@@ -206,6 +210,7 @@ after_restart() {
 
 take_over() {
   now
+  start_once '' next_entry= || : # GRUB may not have been able to forget it
   r_boot_id=$(boot_id) r_started=$NOW r_activated=$NOW r_rc=0
   : >"$RUN/armed-$r_txn"
   if ! enter activated 'the machine has started with the new system, once' || ! arm; then restart_machine; fi
@@ -216,15 +221,25 @@ settle() {
   if [ "$r_stage" = committing ] && [ "$(resolve "$CURRENT")" = "$r_system_new" ] && commit; then
     return # it had passed its checks, and it is what the boot loader chose
   fi
-  [ "$r_stage" != committing ] || undo_commit
-  unstage_candidate
-  r_method=reboot
   [ "$r_phase" != booting ] || r_reason="the machine did not start with $r_system_new"
   r_reason=${r_reason:-the machine restarted before the new system was committed}
-  finish rolled-back "$r_reason"
+  r_method=reboot
+  if { [ "$r_stage" = committing ] && ! undo_commit; } || ! unstage_candidate; then
+    r_reason="$r_reason; the profile or the boot default could not be put back"
+    finish failed "$r_reason"
+  elif [ "$(resolve "$CURRENT")" != "$r_system_new" ] || [ "$r_system_new" = "$r_system_old" ] || [ "$r_system_new" = "$r_profile_old" ]; then
+    finish rolled-back "$r_reason"
+  elif [ "$r_left" = yes ]; then # a loader that does not obey must not make a circle of it
+    r_reason="$r_reason; the machine starts with the new system although it was given up"
+    finish failed "$r_reason"
+  else
+    r_left=yes
+    restart_machine # the loader has the old system again
+  fi
 }
 
 verb_booted() {
+  load && ! terminal && ! same_boot || return 0 # a live transaction may hold the lock and wait for this very unit
   lock && load && ! terminal && ! same_boot && after_restart
   unlock
 }

@@ -17,7 +17,7 @@ unacceptable() {
 restarts() {
   total=0
   for check; do
-    case $check in unit=*) n=$(systemctl show -p NRestarts --value "${check#*=}" 2>/dev/null) && total=$((total + ${n:-0})) ;; esac
+    case $check in unit=*) n=$(systemctl show -p NRestarts --value -- "${check#*=}" 2>/dev/null) && total=$((total + ${n:-0})) ;; esac
   done
   echo "$total"
 }
@@ -56,7 +56,7 @@ health() {
   for check; do
     value=${check#*=}
     case $check in
-      unit=*) patiently "$limit" systemctl --quiet is-active "$value" || { echo "unit $value is not active" && return; } ;;
+      unit=*) patiently "$limit" systemctl --quiet is-active -- "$value" || { echo "unit $value is not active" && return; } ;;
       command=*) patiently "$limit" command_succeeds "$value" || { echo "health command failed: $value" && return; } ;;
       http=*)
         command -v curl >/dev/null || { echo 'HTTP health check: the machine has no curl' && return; }
@@ -75,7 +75,7 @@ health() {
   limit=$((NOW + stable))
   while [ "$NOW" -lt "$limit" ]; do
     for check; do
-      case $check in unit=*) systemctl --quiet is-active "${check#*=}" || { echo "unit ${check#*=} did not stay active" && return; } ;; esac
+      case $check in unit=*) systemctl --quiet is-active -- "${check#*=}" || { echo "unit ${check#*=} did not stay active" && return; } ;; esac
     done
     nap
     now

@@ -8,7 +8,7 @@
 FIELDS='txn owner action rollback policy reboot once number system_old system_new profile_old generation_old generation_new boot_id
  phase stage reason method rc restored started activated checked finished
  activation_limit confirm_limit check_limit hold_limit reboot_limit contact_limit rollback_limit
- free_nix free_boot free_state peer address port watch failed_before failed_after interrupted'
+ free_nix free_boot free_state peer address port watch failed_before failed_after interrupted left'
 PHASES='armed activating booting activated checked committing' # on the way forward
 forget() { for key in $FIELDS; do eval "r_$key="; done; }
 forget

@@ -46,7 +46,7 @@ close_previous() {
   else
     begin_rollback 'its watchdog is gone'
     [ "$r_rollback" = no ] || answer locked
-    lock -n || :
+    lock -n || answer locked
   fi
 }
 
@@ -64,8 +64,8 @@ verb_begin() {
   r_generation_old=$(generation)
   r_boot_id=$(boot_id)
   r_failed_before=$(failed_units)
-  # shellcheck disable=SC2086 # four words: client address and port, own address and port
-  set -- ${SSH_CONNECTION:-}
+  # shellcheck disable=SC2046 # four words: client address and port, own address and port
+  set -- $(ssh_connection)
   r_peer=${1-} r_address=${3-} r_port=${4-}
   now
   r_started=$NOW
@@ -73,8 +73,7 @@ verb_begin() {
   check_space "$ROOT/nix/store" "$r_free_nix"
   check_space "$ROOT/boot" "$r_free_boot"
   check_space "$STATE" "$r_free_state"
-  set_roots || refuse "cannot write $GCROOTS"
-  nix-store --check-validity "$r_system_new" 2>/dev/null || refuse "$r_system_new is not in the machine's Nix store" missing
+  set_roots
   [ -x "$r_system_new/bin/switch-to-configuration" ] || refuse "$r_system_new is not a NixOS system: no bin/switch-to-configuration"
   check_number
   install_guard || refuse "cannot write $GUARD"
@@ -89,9 +88,9 @@ verb_begin() {
   enter armed "$r_system_old -> $r_system_new by $r_owner" || refuse "cannot write $RECORD"
   if [ "$r_action" = boot ] && [ "$r_once" != yes ]; then
     if ! commit; then
-      undo_commit
-      r_method=loader r_reason=$COMMIT_FAILED
-      finish rolled-back "$r_reason"
+      r_method=loader r_reason=$COMMIT_FAILED ended=rolled-back
+      undo_commit || r_reason="$COMMIT_FAILED, nor could the old ones be put back" ended=failed
+      finish "$ended" "$r_reason"
     fi
   else
     start || refuse "$r_reason"
@@ -128,8 +127,24 @@ check_pre_switch() {
   refuse "a pre-switch check of the new system failed: $(tail -n 5 "$LOG" | tr '\n' ' ')"
 }
 
+# Roots made by Nix itself: a garbage collection that is under way does not see a link that was made after it had begun.
 set_roots() {
-  mkdir -p "$GCROOTS" && ln -sfn "$r_system_old" "$GCROOTS/old" && ln -sfn "$r_system_new" "$GCROOTS/new"
+  if ! mkdir -p "$GCROOTS" || ! root "$r_system_old" old; then refuse "cannot write $GCROOTS"; fi
+  if ! root "$r_system_new" new || ! nix-store --check-validity "$r_system_new" 2>/dev/null; then
+    refuse "$r_system_new is not in the machine's Nix store" missing
+  fi
+}
+
+root() { nix-store --realise "$1" --add-root "$GCROOTS/$2" >/dev/null 2>>"$LOG" 8>&-; }
+
+# As sshd says it: client address and port, own address and port. sudo takes it from the environment, so the parents are asked too.
+ssh_connection() {
+  pid=$$
+  while [ "${pid:-0}" -gt 1 ]; do
+    said=$(tr '\0' '\n' 2>/dev/null <"/proc/$pid/environ" | sed -n 's/^SSH_CONNECTION=//p')
+    if [ -n "$said" ]; then echo "$said" && return; fi
+    pid=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$pid/status" 2>/dev/null)
+  done
 }
 
 start() {
@@ -183,12 +198,12 @@ check_and_end() {
   end=$1
   shift
   now
-  echo "$NOW" >"$RUN/contact-$r_txn"
+  [ -e "$RUN/contact-$r_txn" ] || echo "$NOW" >"$RUN/contact-$r_txn" # the first contact sets the limit of the checks
   note 'contact over a new connection'
   problem=$(health "$@") || problem=${problem:-the health checks could not run}
   lock
   load
-  if [ "$r_phase" != activated ]; then
+  if [ "$r_txn" != "$wanted" ] || [ "$r_phase" != activated ]; then
     unlock
   elif [ -n "$problem" ]; then
     begin_rollback "$problem"
@@ -252,12 +267,12 @@ verb_dry() {
 verb_activate() {
   lock && load && [ "$r_txn" = "$1" ] && [ "$r_phase" = armed ] || exit 0
   if [ "$r_once" = yes ]; then
-    enter activating 'giving the new system to the boot loader, for one start' || begin_rollback "cannot write $RECORD"
+    enter activating 'giving the new system to the boot loader, for one start' || { begin_rollback "cannot write $RECORD"; return; }
     unlock
     restart_into_candidate
     return
   fi
-  enter activating "$r_system_new/bin/switch-to-configuration test" || begin_rollback "cannot write $RECORD"
+  enter activating "$r_system_new/bin/switch-to-configuration test" || { begin_rollback "cannot write $RECORD"; return; }
   unlock
   tries=15
   while stc "$r_system_new" test "$r_activation_limit"; r_rc=$?; [ "$r_rc" = 11 ] && [ "$tries" -gt 0 ]; do

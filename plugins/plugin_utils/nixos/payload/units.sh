@@ -11,9 +11,11 @@ launch() {
   options=''
   while [ "$1" != -- ]; do options="$options $1" && shift; done
   shift
+  program=$GUARD
+  [ -s "$program" ] || for program in "$STATE"/guard-*; do break; done # a controller of another version: what began it goes on
   # shellcheck disable=SC2086 # options are ours and hold no blanks
   systemd-run --quiet --collect --unit="$UNIT$name" --setenv=PATH="$PATH" --setenv=GUARD_ROOT="$ROOT" $options \
-    "$SHELL_PATH" "$GUARD" "$@" >/dev/null 8>&-
+    "$SHELL_PATH" "$program" "$@" >/dev/null 8>&-
 }
 
 arm() {
@@ -35,7 +37,7 @@ finish() {
   r_finished=$NOW
   r_failed_after=$(failed_units)
   enter "$1" "$2"
-  systemctl stop "$UNIT-backstop.timer" 2>/dev/null
+  systemctl stop "$UNIT-backstop.timer" "$UNIT-boot-trial.service" 2>/dev/null
   rm -rf "$GCROOTS" "$RUN/armed-$r_txn" "$RUN/contact-$r_txn" "$RUN/regained-$r_txn"
   [ "$VERB" = watchdog ] || systemctl stop "$UNIT.service" 2>/dev/null
   return 0
@@ -43,14 +45,16 @@ finish() {
 
 # Lock held; releases it. The rollback runs in its own unit: it may cut the connection that asked for it.
 begin_rollback() {
-  r_reason=$1
+  r_reason=$(printf '%s' "$1" | tr '\n\r' '  ')
   if [ "$r_rollback" = no ]; then
+    [ "$VERB" = activate ] || systemctl stop "$UNIT-activate-$r_txn.service" 2>/dev/null
+    [ "$r_stage" != committing ] || undo_commit || r_reason="$r_reason; the profile or the boot default could not be put back"
     unstage_candidate
-    finish failed "$1"
+    finish failed "$r_reason"
     unlock
     return
   fi
-  enter rolling-back "$1" || : # a full disk must not keep the old system from coming back
+  enter rolling-back "$r_reason" || : # a full disk must not keep the old system from coming back
   unlock
   launch "-rollback-$r_txn" --no-block -- rollback "$r_txn" "-" || : # the watchdog takes over when it finds the lock free
 }
@@ -63,7 +67,13 @@ verb_watchdog() {
     limit=$(deadline)
     if [ -n "$limit" ] && [ "$NOW" -ge "$limit" ]; then
       case $r_phase in
-        activated) verb_rollback "$1" "no confirmation within $((NOW - r_activated)) s" ;;
+        activated)
+          if [ -e "$RUN/contact-$r_txn" ]; then
+            verb_rollback "$1" "the health checks took longer than $r_check_limit s"
+          else
+            verb_rollback "$1" "no confirmation within $((NOW - r_activated)) s"
+          fi
+          ;;
         checked) verb_rollback "$1" "no decision within $((NOW - r_checked)) s after the checks" ;;
         booting) verb_rollback "$1" "the restart did not happen within $BOOT_LIMIT s" ;;
         *) verb_rollback "$1" "the activation took longer than $r_activation_limit s" ;;
@@ -86,7 +96,7 @@ verb_rollback() {
   # The deadline may have moved while the lock was awaited: a contact has come.
   now
   limit=$(deadline)
-  if [ "$2" != backstop ] && [ -n "$limit" ] && [ "$NOW" -lt "$limit" ]; then
+  if [ "$2" != backstop ] && [ "$2" != - ] && [ -n "$limit" ] && [ "$NOW" -lt "$limit" ]; then
     unlock
     return
   fi
@@ -163,7 +173,7 @@ restart_machine() {
   r_method=reboot
   enter reboot-rollback "$r_reason" || :
   sync
-  systemctl reboot 8>&-
+  systemctl reboot --check-inhibitors=no 8>&-
   sleep 60
   systemctl reboot --force --force
   sleep 60
