@@ -62,7 +62,8 @@ class ActionModule(ActionBase):
 
     def _perform(self, name: str, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         # before anything is built: the rest of the request may be wrong
-        check_request(_request(arguments, arguments["system"] or "/nix/store/" + "0" * 32 + "-system"))
+        given = arguments["system"]
+        check_request(_request(arguments, "/nix/store/" + "0" * 32 + "-system" if given is None else given))
         system, bring = self._source(name, arguments, task_vars)
         request = _request(arguments, system)
         tools = task.tools(self, name, arguments, request.health.controller, bring)

@@ -127,6 +127,7 @@ def test_bad_arguments_never_show_a_content(monkeypatch: pytest.MonkeyPatch, arg
     ("arguments", "text"),
     [
         ({"system": "/etc/passwd"}, "vm-1: system: '/etc/passwd' is not a store path"),
+        ({"system": ""}, "vm-1: system: '' is not a store path"),
         (
             {"system": "/nix/store/11111111111111111111111111111111-new", "confirm_timeout": 0},
             "confirm_timeout: 0 is out",
