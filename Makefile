@@ -4,7 +4,7 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help demo test lint unit integration molecule bench-switch build packages test-packages clean
+.PHONY: help demo test lint unit integration molecule bench-switch chaos race build packages test-packages clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -14,6 +14,14 @@ demo: packages $(VENV)/.lab ## The whole story on this machine: lab, operator da
 
 bench-switch: packages $(VENV)/.lab ## What the guarded switch costs beside nixos-rebuild's plain sequence: a table (HOSTS="1 10 30")
 	@$(PYTHON) tests/bench/switch.py
+
+TRIALS := PYTHONPATH=collections:tests:tests/integration/guard $(PYTHON) -m
+
+chaos: packages $(VENV)/.lab ## Faults at random moments of deployments (N=200, SEED=…, TRIAL=… repeats one)
+	@$(TRIALS) chaos.trials --trials $(or $(N),200) $(if $(SEED),--seed $(SEED)) $(if $(TRIAL),--trial $(TRIAL))
+
+race: packages $(VENV)/.lab ## The confirmation against the deadline (N=100, SEED=…)
+	@$(TRIALS) chaos.race --trials $(or $(N),100) $(if $(SEED),--seed $(SEED))
 
 test: test-packages $(VENV)/.tests ## Everything below
 	@$(PYTHON) tests/tools/stages.py

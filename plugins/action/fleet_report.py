@@ -9,7 +9,13 @@ from typing import Any
 
 from ansible.utils.display import Display
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.action import DATABASE_ARGUMENTS, ControllerAction
-from ansible_collections.fediversity.hosting.plugins.plugin_utils.fleet.report import as_dicts, rows, table
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.fleet.report import (
+    as_dicts,
+    failed_machines,
+    notes,
+    rows,
+    table,
+)
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.database import connect
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.queries import load_fleet
 
@@ -22,12 +28,7 @@ class ActionModule(ControllerAction):
     }
 
     def perform(self, arguments: Mapping[str, Any], task_vars: Mapping[str, Any]) -> Mapping[str, Any]:
-        shown = rows(load_fleet(connect(arguments["database_url"]), arguments["environment"]), arguments["url_scheme"])
-        Display().display(f"\n{table(shown)}\n")
-        return {
-            "changed": False,
-            "deployments": as_dicts(shown),
-            "failed_machines": {
-                row.machine: row.message for row in shown if row.state in ("blocked", "rolled-back", "failed")
-            },
-        }
+        fleet = load_fleet(connect(arguments["database_url"]), arguments["environment"])
+        shown = rows(fleet, arguments["url_scheme"])
+        Display().display("\n".join(["", table(shown), *(f"\n{note}" for note in notes(fleet)), ""]))
+        return {"changed": False, "deployments": as_dicts(shown), "failed_machines": failed_machines(fleet)}

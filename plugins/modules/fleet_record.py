@@ -12,6 +12,7 @@ author: Fediversity hosting contributors (@fediversity)
 description:
   - Writes state, message, committed system and generation of one machine to the operator database, and the state of the
     deployments on it.
+  - Keeps the systems that the machine has committed, for M(fediversity.hosting.fleet_rollback).
   - Runs in the controller process, for each host of the play. Rows that already say so are not written.
 requirements: [SQLAlchemy, alembic]
 options:
@@ -19,9 +20,24 @@ options:
     description: The machine; the inventory host name by default.
     type: str
   result:
-    description: The result of M(fediversity.hosting.nixos_rebuild), or of the task that failed before it.
+    description:
+      - The result of M(fediversity.hosting.nixos_rebuild) or M(fediversity.hosting.nixos_transaction), or of the task that failed
+        before it.
     type: dict
     required: true
+  rejects:
+    description:
+      - Whether somebody rolled the machine back by hand. If that succeeded, the system that ran before is held. It is not deployed to
+        this machine again until it is released by O(fediversity.hosting.fleet_select#module:release).
+    type: bool
+    default: false
+  by:
+    description: Who rolled it back; the user and host of the controller by default.
+    type: str
+  why:
+    description: Why it was rolled back.
+    type: str
+    default: ""
 seealso:
   - module: fediversity.hosting.fleet_select
   - module: fediversity.hosting.fleet_report
@@ -57,7 +73,7 @@ machine:
   returned: success
   type: str
 state:
-  description: What was recorded, one of V(running), V(rolled-back), V(failed).
+  description: What was recorded, one of V(running), V(held), V(blocked), V(rolled-back), V(failed), V(silent).
   returned: success
   type: str
 message:

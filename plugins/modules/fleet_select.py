@@ -11,9 +11,9 @@ version_added: "0.1.0"
 author: Fediversity hosting contributors (@fediversity)
 description:
   - Takes the plan and the results of the batches and sorts the machines. A machine is changed if its wanted system is not
-    the one it committed last or its virtual machine was made anew, blocked if something it needs has failed, and
-    unchanged otherwise.
-  - Records blocked and unchanged machines and which virtual machines there are in the operator database, and that the
+    the one it committed last or its virtual machine was made anew, blocked if something it needs has failed, held if
+    somebody rolled the wanted system back by hand, and unchanged otherwise.
+  - Records blocked, held and unchanged machines and which virtual machines there are in the operator database, and that the
     systems of the changed machines are unknown until M(fediversity.hosting.fleet_record) says how their switch ended.
   - Runs once in the controller process, whatever the number of hosts.
 requirements: [SQLAlchemy, alembic]
@@ -39,6 +39,12 @@ options:
     type: str
     choices: [changed, all]
     default: changed
+  release:
+    description:
+      - Machines that get their wanted system although somebody rolled that one back by hand; V(all) for every machine.
+    type: list
+    elements: str
+    default: []
 seealso:
   - module: fediversity.hosting.fleet_plan
   - module: fediversity.hosting.fleet_record
@@ -73,6 +79,33 @@ switch:
   type: dict
 blocked:
   description: Machine to the reason why it is left as it is.
+  returned: success
+  type: dict
+held:
+  description: Machine to the reason why it is left alone; somebody rolled its wanted system back by hand.
+  returned: success
+  type: dict
+machines:
+  description: All machines that were planned, or could not be.
+  returned: success
+  type: list
+  elements: str
+committed:
+  description: Machine to be switched to the system that it committed last; null where nobody knows.
+  returned: success
+  type: dict
+unknown:
+  description: Machines to be switched that have never committed anything, so that they run what somebody else made.
+  returned: success
+  type: list
+  elements: str
+silent:
+  description: Machines to be switched that have not been heard of since their last switch began.
+  returned: success
+  type: list
+  elements: str
+vmids:
+  description: Machine to be switched to VMID, for those that are virtual machines.
   returned: success
   type: dict
 made_anew:

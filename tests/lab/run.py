@@ -58,8 +58,9 @@ def in_child(action: Callable[[], NoReturn]) -> int:
         if pid == 0:
             continue
         if os.WIFSTOPPED(status):
-            os.kill(os.getpid(), signal.SIGSTOP)
-            os.kill(child, signal.SIGCONT)
+            if os.WSTOPSIG(status) == signal.SIGTSTP:  # the terminal's; SIGSTOP is systemd's when it ends a host
+                os.kill(os.getpid(), signal.SIGSTOP)
+                os.kill(child, signal.SIGCONT)
             continue
         signal.pthread_sigmask(signal.SIG_SETMASK, previous)
         return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)

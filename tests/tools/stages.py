@@ -61,7 +61,7 @@ STAGES: dict[str, tuple[Check, ...]] = {
     ),
     "unit": (Check("unit tests", (*PYTEST, "-n", "2", "tests/unit")),),
     "integration": (
-        Check("integration tests on the lab", (*PYTEST, "-n", "2", "--dist", "loadgroup", "tests/integration")),
+        Check("integration tests on the lab", (*PYTEST, "-n", "4", "--dist", "loadgroup", "tests/integration")),
     ),
     "molecule": (Check("molecule", ("molecule", "test")),),
 }

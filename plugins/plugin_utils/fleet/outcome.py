@@ -7,10 +7,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ansible_collections.fediversity.hosting.plugins.plugin_utils.fleet.select import Selection
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.fleet.select import Selection, held
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.history import (
+    forget_commits,
+    record_commit,
+    record_rejection,
+)
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.model import (
     Deployment,
     Fleet,
@@ -31,7 +36,13 @@ except ImportError:
     pass  # libraries.require() reports it before any use
 
 # worst last: a deployment is as well as its worst machine
-STATES = ("running", "new", "blocked", "switching", "rolled-back", "failed")
+STATES = ("running", "new", "held", "blocked", "switching", "rolled-back", "failed", "silent")
+# what a report counts as a failure: somebody who holds a machine has decided so
+FAILURES = ("blocked", "rolled-back", "failed", "silent")
+# in these the outcome's system is one that the machine has just committed
+COMMITTED = ("running", "held")
+# of a result: the machine was left alone because too many others had failed
+HELD_BACK = "held-back"
 
 
 @dataclass(frozen=True)
@@ -46,12 +57,25 @@ class Outcome:
 
 def outcome_of(result: Mapping[str, Any]) -> Outcome:
     """The outcome that the result of the machine's switch tells."""
+    phase, message = result.get("phase"), str(result.get("msg", "failed"))
+    if phase == "rolled-back":
+        return Outcome("rolled-back", message, result.get("old"))
+    if phase == HELD_BACK:
+        return Outcome("blocked", message, result.get("old"))
     if not result.get("failed") and not result.get("unreachable"):
         return Outcome("running", "", result["new"], result.get("generation"))
-    message = str(result.get("msg", "failed"))
-    if result.get("phase") == "rolled-back":
-        return Outcome("rolled-back", message, result.get("old"))
-    return Outcome("failed", message)
+    # silent: past every deadline of the machine; lost: while it waited for a decision
+    return Outcome("silent" if result.get("silent") or result.get("lost") else "failed", message)
+
+
+def record_rollback(engine: Engine, machine: str, result: Mapping[str, Any], by: str, why: str) -> Outcome:
+    """Record that somebody took the machine back to an earlier system: what it ran before is held from now on."""
+    outcome = outcome_of(result)
+    if outcome.state == "running" and result["old"] != result["new"]:
+        rejection = record_rejection(engine, machine, result["old"], by, why)
+        outcome = replace(outcome, state="held", message=held(machine, result["old"], rejection))
+    record_outcomes(engine, {machine: outcome})
+    return outcome
 
 
 def deployment_state(deployment: Deployment, fleet: Fleet) -> tuple[str, str]:
@@ -92,6 +116,7 @@ def _incarnation(item: Mapping[str, Any]) -> str | None:
 def record_vms(engine: Engine, vms: Mapping[str, Any], anew: Collection[str]) -> None:
     """Record which virtual machines there are; what the former ones of those made anew committed is forgotten first."""
     forget_systems(engine, anew)
+    forget_commits(engine, anew)
     fleet = load_fleet(engine)
     for item in vms.get("results", []):
         record = fleet.machines[item["name"]].record if item["name"] in fleet.machines else None
@@ -102,10 +127,28 @@ def record_vms(engine: Engine, vms: Mapping[str, Any], anew: Collection[str]) ->
             record_vm(engine, item["name"], vmid=found[0], node=found[1], incarnation=found[2])
 
 
+def facts(fleet: Fleet, machines: Collection[str], committed: Mapping[str, str | None]) -> dict[str, Any]:
+    """What the switch of the machines needs to know of them.
+
+    :param fleet: as it was before it was recorded that their switch has begun.
+    :param committed: machine -> the system that it committed last, as far as anybody knows.
+    :returns: ``committed`` for these machines; ``unknown``: those that have never committed anything, so that they run
+        what somebody else made; ``silent``: those that were never heard of again after a switch began; ``vmids``.
+    """
+    records = {name: fleet.machines[name].record for name in sorted(machines)}
+    return {
+        "committed": {name: committed.get(name) for name in records},
+        "unknown": [name for name, record in records.items() if record.generation is None],
+        "silent": [name for name, record in records.items() if record.state == "silent"],
+        "vmids": {name: record.vmid for name, record in records.items() if record.vmid is not None},
+    }
+
+
 def record_selection(engine: Engine, selection: Selection) -> None:
     """Record the machines that this run does not switch, and that nobody knows what the others will run."""
     record_switching(engine, selection.switch)
     outcomes = {name: Outcome("blocked", reason) for name, reason in selection.blocked.items()}
+    outcomes.update({name: Outcome("held", reason) for name, reason in selection.held.items()})
     outcomes.update({name: Outcome("running") for name in selection.unchanged})
     record_outcomes(engine, outcomes)
 
@@ -118,6 +161,8 @@ def record_outcomes(engine: Engine, outcomes: Mapping[str, Outcome]) -> None:
         if (record.state, record.message) != (outcome.state, outcome.message) or (
             outcome.system is not None and (record.system, record.generation) != (outcome.system, outcome.generation)
         ):
+            if outcome.state in COMMITTED and outcome.system is not None:
+                record_commit(engine, name, outcome.system, outcome.generation)
             record_machine(
                 engine,
                 name,

@@ -6,10 +6,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
-from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.model import Deployment, Fleet, Instance
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.fleet.outcome import FAILURES
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.model import (
+    Deployment,
+    Fleet,
+    Instance,
+    MachineRecord,
+)
 
 try:
     from tabulate import tabulate
@@ -68,6 +74,23 @@ def table(shown: Sequence[Row]) -> str:
     """The rows as text; fields come from validated names, never from customer text."""
     body = [[getattr(row, field) for field in FIELDS] for row in shown]
     return str(tabulate(body, headers=HEADERS, tablefmt="simple", missingval="-"))
+
+
+def failed_machines(fleet: Fleet) -> dict[str, str]:
+    """Machine -> why it does not run what is wanted."""
+    return {name: record.message for name, record in _records(fleet) if record.state in FAILURES}
+
+
+def notes(fleet: Fleet) -> list[str]:
+    """One line per machine that somebody holds: nothing else tells why it is left alone."""
+    return [f"{name}: {record.message}" for name, record in _records(fleet) if record.state == "held"]
+
+
+def _records(fleet: Fleet) -> Iterator[tuple[str, MachineRecord]]:
+    """The machines with an enabled application instance."""
+    for name, machine in fleet.machines.items():
+        if any(instance.state == "enabled" for instance in fleet.instances_on(name)):
+            yield name, machine.record
 
 
 def as_dicts(shown: Sequence[Row]) -> list[dict[str, object]]:

@@ -82,7 +82,7 @@ def deploy(tools: Tools, request: Request, check: Callable[[Report], None]) -> O
     warnings = _left_behind(report)
     wanted = guard.preflight(report, request)
     if wanted is Preflight.SETTLE:
-        report = parse_report(tools.machine.run(guard_script(["settle"])))
+        report = parse_report(tools.machine.run(guard_script(["settle", request.system])))
         wanted = guard.preflight(report, request)
     timings.took("preflight")
     if wanted is not Preflight.UNCHANGED:

@@ -78,6 +78,25 @@ class Machine:
 
 
 @dataclass(frozen=True)
+class Rejection:
+    """Who rolled a system back by hand, when (UTC in ISO 8601) and why."""
+
+    by: str
+    at: str
+    why: str
+
+
+@dataclass(frozen=True)
+class KnownSystem:
+    """A system of one machine; ``committed_at`` (UTC in ISO 8601) is its newest commit, None if there is none."""
+
+    system: str
+    generation: int | None
+    committed_at: str | None
+    rejection: Rejection | None
+
+
+@dataclass(frozen=True)
 class Operator:
     """A customer; ``display_name`` and ``contact`` are the customer's own text."""
 

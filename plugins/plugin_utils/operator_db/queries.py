@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, TypeVar
 
 from ansible_collections.fediversity.hosting.plugins.module_utils.errors import NotFound
@@ -27,6 +27,7 @@ from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.mo
     Resource,
     deployment_id,
 )
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.times import now, timestamp
 
 try:
     from sqlalchemy import Connection, Engine, Table, func, select, update
@@ -119,7 +120,7 @@ def record_machine(
     :raises NotFound: there is no such machine.
     """
     committed = {"system": system, "generation": generation}
-    values = {"state": state, "message": message, "updated_at": _now()}
+    values = {"state": state, "message": message, "updated_at": now()}
     _record(engine, name, values | {key: value for key, value in committed.items() if value is not None})
 
 
@@ -138,7 +139,7 @@ def forget_systems(engine: Engine, machines: Collection[str]) -> None:
 
 def record_switching(engine: Engine, machines: Collection[str]) -> None:
     """Write down that the machines are about to be switched: until they answer, nobody knows which system they have."""
-    _record_all(engine, machines, {"state": "switching", "message": SWITCHING, "system": None, "updated_at": _now()})
+    _record_all(engine, machines, {"state": "switching", "message": SWITCHING, "system": None, "updated_at": now()})
 
 
 def record_deployment(engine: Engine, operator: str, deployment: str, *, state: str, message: str = "") -> None:
@@ -151,7 +152,7 @@ def record_deployment(engine: Engine, operator: str, deployment: str, *, state: 
     statement = (
         update(table)
         .where(table.c.operator_id == owner, table.c.name == deployment)
-        .values(state=state, message=message, updated_at=_now())
+        .values(state=state, message=message, updated_at=now())
     )
     with writing(engine) as connection:
         if connection.execute(statement).rowcount != 1:
@@ -178,7 +179,7 @@ def record_resources(engine: Engine, resources: Sequence[Resource]) -> None:
                 "outputs": dict(resource.outputs),
                 "instance_id": resource.instance and _known(instances, resource.instance, "instance"),
                 "machine_id": resource.machine and _known(machines, resource.machine, "machine"),
-                "updated_at": _now(),
+                "updated_at": now(),
             }
             for resource in resources
         ]
@@ -223,7 +224,7 @@ def _machine(row: Any, environment: Environment) -> Machine:
         row.vmid,
         row.node,
         row.incarnation,
-        _timestamp(row.updated_at),
+        _moment(row.updated_at),
     )
     return Machine(
         row.name, environment.name, row.runtime, row.address, row.ssh_port, row.cores, row.memory, row.disk, record
@@ -231,7 +232,7 @@ def _machine(row: Any, environment: Environment) -> Machine:
 
 
 def _deployment(row: Any, operator: Operator, environment: Environment) -> Deployment:
-    record = DeploymentRecord(row.state, row.message, _timestamp(row.updated_at))
+    record = DeploymentRecord(row.state, row.message, _moment(row.updated_at))
     return Deployment(operator.name, row.name, environment.name, row.wanted, row.module_version, record)
 
 
@@ -253,16 +254,8 @@ def _instance(row: Any, deployment: Deployment, machine: Machine, revisions: dic
     )
 
 
-def _timestamp(value: datetime | None) -> str | None:
-    if value is None:
-        return None
-    # SQLite keeps no time zone; everything is written in UTC
-    aware = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-    return aware.isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
+def _moment(value: datetime | None) -> str | None:
+    return None if value is None else timestamp(value)
 
 
 def _record(engine: Engine, machine: str, values: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 # the newest migration; a database at another revision is refused
-REVISION = "0002"
+REVISION = "0003"
 
 
 def _identity() -> Column[int]:
@@ -95,6 +95,21 @@ else:
         Column("generation", Integer),
         *_record(),
         UniqueConstraint("environment_id", "address"),
+    )
+
+    # The newest commit of each system; a rejected one was rolled back by hand and is not deployed again by itself.
+    machine_systems = Table(
+        "machine_systems",
+        metadata,
+        _identity(),
+        Column("machine_id", Integer, ForeignKey("machines.id"), nullable=False),
+        Column("system", Text, nullable=False),
+        Column("generation", Integer),
+        Column("committed_at", DateTime(timezone=True)),
+        Column("rejected_at", DateTime(timezone=True)),
+        Column("rejected_by", Text, nullable=False, server_default=""),
+        Column("rejected_why", Text, nullable=False, server_default=""),
+        UniqueConstraint("machine_id", "system"),
     )
 
     operators = Table(

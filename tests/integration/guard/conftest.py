@@ -6,44 +6,24 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from guard_lab import ADDRESS, ROOT, GuardedHost
-
-ARGUMENTS = (
-    f'--arg nixpkgs "$FEDIVERSITY_NIXPKGS" --argstr address {ADDRESS} '
-    '--argstr key "$(cat "$FEDIVERSITY_AUTHORIZED_KEYS_FILE")"'
-)
-SYSTEMS = "tests/integration/guard/systems.nix"
+from guard_lab import GuardedHost, start_lab, stop_lab
 
 
 @pytest.fixture(scope="session")
 def guarded_lab() -> Iterator[GuardedHost]:
     with tempfile.TemporaryDirectory(prefix="guard-lab-") as directory:
-        environment = {**os.environ, "LAB_STATE": str(Path(directory, "lab"))}
-        environment.pop("LAB_KEEP", None)
         try:
-            subprocess.run([ROOT / "lab", "up"], env=environment, check=True, timeout=600)
-            yield GuardedHost(environment, Path(directory), _systems(environment))
+            (host,) = start_lab(Path(directory))
+            yield host
         finally:
-            subprocess.run([ROOT / "lab", "down"], env=environment, check=True, timeout=120)
-
-
-def _systems(environment: dict[str, str]) -> dict[str, str]:
-    """Build every system of systems.nix; name → store path."""
-    script = (
-        f"nix-build --no-out-link {SYSTEMS} {ARGUMENTS} >/dev/null && "
-        f"nix-instantiate --eval --strict --json {SYSTEMS} {ARGUMENTS}"
-    )
-    command = [ROOT / "lab", "exec", "--", "sh", "-c", script]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=300)
-    return dict(json.loads(done.stdout))
+            stop_lab(Path(directory))
 
 
 @pytest.fixture
@@ -57,3 +37,50 @@ def host(guarded_lab: GuardedHost) -> Iterator[GuardedHost]:
     result = guarded_lab.deploy("base", activation_timeout=60, replace_unknown=True)
     assert not result["failed"], result
     guarded_lab.assert_clean("base")
+
+
+@pytest.fixture
+def machine(guarded_lab: GuardedHost, record_property: Callable[[str, object], None]) -> Iterator[GuardedHost]:
+    """The host, running its system `old`, nothing armed; after the test the next ordinary deployment must succeed."""
+    guarded_lab.make_reachable()
+    old = guarded_lab.shell("cat /etc/guard-test 2>/dev/null || true").strip()
+    if old not in ("base", "other"):  # another test has left it so
+        old = "base"
+        result = guarded_lab.deploy(old, activation_timeout=60, replace_unknown=True)
+        assert not result["failed"], result
+    host = replace(guarded_lab, old=old, results=[])
+    yield host
+    failed = [result for result in host.results if result["failed"]]
+    for result in (failed or host.results)[-1:]:
+        record_property("outcome", _outcome(result))
+    host.make_reachable()
+    wanted = "other" if host.shell("cat /etc/guard-test") == "base\n" else "base"
+    result = host.deploy(wanted, activation_timeout=60)
+    assert (result["failed"], result["phase"]) == (False, "committed"), result
+    host.assert_ended(wanted, "committed")
+
+
+def _outcome(result: dict[str, Any]) -> str:
+    method = (result.get("rollback") or {}).get("method", "")
+    seconds = sum(result.get("timings", {}).values())
+    return f"{result.get('phase', 'refused'):<13} {method:<11} {seconds:6.1f} s"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each file has a lab of its own when there are workers enough: the rows wait much and compute little."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Fault, result, seconds: the table of docs/guarded-switch.md."""
+    rows = [
+        (report.nodeid.rpartition("::")[2].partition("@")[0], value)
+        for report in terminalreporter.getreports("")
+        if report.when == "teardown"
+        for key, value in report.user_properties
+        if key == "outcome"
+    ]
+    for name, value in rows:
+        terminalreporter.write_line(f"{name:<62} {value}")

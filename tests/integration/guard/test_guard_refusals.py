@@ -16,6 +16,7 @@ from guard_lab import ROOT, GuardedHost
 
 pytestmark = pytest.mark.lab
 
+
 @pytest.fixture
 def untouched(host: GuardedHost) -> Iterator[GuardedHost]:
     """The host; its journal and its system must stay."""
@@ -43,7 +44,7 @@ def test_a_path_that_is_no_system(untouched: GuardedHost, tmp_path: Path) -> Non
     (tmp_path / "hello").mkdir()
     (tmp_path / "hello/readme").write_text("hello\n", encoding="utf-8")
     system = stored(untouched, tmp_path / "hello")
-    assert "is not a NixOS system: no bin/switch-to-configuration" in refusal(untouched, {"system": system})
+    assert "is not a NixOS system: it has no bin/switch-to-configuration" in refusal(untouched, {"system": system})
 
 
 def test_a_system_for_another_architecture(untouched: GuardedHost, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from ansible_collections.fediversity.hosting.plugins.plugin_utils.fleet.outcome 
 )
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.fleet.select import Selection
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.database import connect
+from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.history import load_systems
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.importer import import_operators
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.model import MachineRecord
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.queries import load_fleet
@@ -94,6 +95,8 @@ def test_nobody_knows_the_system_of_a_machine_whose_switch_has_begun(engine: Eng
         ({"new": "/nix/store/b", "generation": 3}, "/nix/store/b"),
         ({"failed": True, "phase": "rolled-back", "msg": "no network", "old": "/nix/store/a"}, "/nix/store/a"),
         ({"failed": True, "msg": "no contact since the switch began"}, None),
+        ({"failed": False, "phase": "rolled-back", "old": "/nix/store/a", "reason": "aborted"}, "/nix/store/a"),
+        ({"failed": True, "phase": "held-back", "msg": "held back", "old": "/nix/store/a"}, "/nix/store/a"),
     ],
 )
 def test_after_a_switch_the_system_is_what_the_machine_said(
@@ -102,3 +105,37 @@ def test_after_a_switch_the_system_is_what_the_machine_said(
     record_selection(engine, Selection({"vm-shared": "/nix/store/b"}, {}, ()))
     record_outcomes(engine, {"vm-shared": outcome_of(result)})
     assert record(engine).system == system
+
+
+@pytest.mark.parametrize(
+    ("result", "state"),
+    [
+        ({"new": "/nix/store/b"}, "running"),
+        ({"failed": False, "phase": "committed", "new": "/nix/store/b"}, "running"),
+        ({"failed": False, "phase": "rolled-back", "old": "/nix/store/a", "msg": "not all"}, "rolled-back"),
+        ({"failed": True, "phase": "held-back", "msg": "held back: 1 of 1"}, "blocked"),
+        ({"failed": True, "silent": True, "msg": "no contact"}, "silent"),
+        ({"failed": True, "silent": False, "lost": True, "phase": "checked", "msg": "lost"}, "silent"),
+        ({"failed": True, "silent": False, "lost": False, "msg": "locked"}, "failed"),
+        ({"unreachable": True, "msg": "no route"}, "failed"),
+    ],
+)
+def test_the_state_of_a_machine_after_each_kind_of_result(result: dict[str, Any], state: str) -> None:
+    assert outcome_of(result).state == state
+
+
+def test_what_was_committed_is_kept_and_what_was_rolled_back_is_not(engine: Engine) -> None:
+    record_outcomes(engine, {"vm-shared": Outcome("rolled-back", "no network", "/nix/store/a")})
+    record_outcomes(engine, {"vm-shared": Outcome("running", "", "/nix/store/b", 3)})
+    assert [known.system for known in load_systems(engine)["vm-shared"]] == ["/nix/store/b", "/nix/store/a"]
+    record_vms(engine, vms("unchanged", "second"), ["vm-shared"])
+    assert load_systems(engine) == {}
+
+
+def test_a_held_machine_is_recorded_as_such(engine: Engine) -> None:
+    record_selection(engine, Selection({}, {}, (), {"vm-shared": "held: jane"}))
+    assert (record(engine).state, record(engine).message, record(engine).system) == (
+        "held",
+        "held: jane",
+        "/nix/store/a",
+    )

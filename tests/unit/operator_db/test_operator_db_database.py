@@ -72,8 +72,8 @@ def test_a_database_without_tables_is_named(empty: Engine) -> None:
 @pytest.mark.parametrize(
     ("revision", "expected"),
     [
-        ("0000", "the operator database has schema 0000, this version needs 0002"),
-        ("9999", "the operator database has schema 9999, newer than 0002 of this version"),
+        ("0000", "the operator database has schema 0000, this version needs 0003"),
+        ("9999", "the operator database has schema 9999, newer than 0003 of this version"),
     ],
 )
 def test_another_schema_is_refused(engine: Engine, revision: str, expected: str) -> None:

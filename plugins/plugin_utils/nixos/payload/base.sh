@@ -6,7 +6,7 @@
 # This part comes first: names, limits and small tools. scripts.py joins the parts.
 #
 #   from the controller:  status [NEW] | begin txn=TXN KEY=VALUE… | confirm TXN WAIT SEEN END [CHECK…] | commit TXN
-#                         abort TXN REASON | settle | dry NEW | generations [dead | difference OLD NEW] | collect OWNER yes|no NUMBER…
+#                         abort TXN REASON | settle [NEW] | dry NEW | generations [dead | difference OLD NEW] | collect OWNER yes|no NUMBER…
 #   from its own units:   activate TXN | watchdog TXN | rollback TXN REASON | booted
 #
 # Report: lines "@key=value" on standard output; keys may repeat. Times are seconds of the machine's uptime, so clock jumps do not matter.

@@ -71,7 +71,11 @@ restore_profile() {
   [ -z "$made" ] || [ -n "$r_number" ] || set_profile "$PROFILE" --delete-generations "$made" || :
 }
 
-undo_commit() { restore_profile && install_loader "${r_profile_old:-$r_system_old}"; }
+undo_commit() {
+  restore_profile || return 1
+  wanted_default=${r_profile_old:-$r_system_old}
+  [ "$(boot_default)" = "$wanted_default" ] || install_loader "$wanted_default" # a full /boot may refuse what is not needed
+}
 
 # SYSTEM becomes the boot default, and that is looked at: installers have been seen to succeed without doing it.
 install_loader() {

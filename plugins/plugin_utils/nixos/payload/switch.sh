@@ -252,7 +252,7 @@ verb_settle() {
   trap '' HUP PIPE
   lock -n && load && ! terminal && ! same_boot && after_restart
   unlock
-  report
+  verb_status "${1-}"
 }
 
 verb_dry() {
@@ -277,7 +277,10 @@ verb_activate() {
   tries=15
   while stc "$r_system_new" test "$r_activation_limit"; r_rc=$?; [ "$r_rc" = 11 ] && [ "$tries" -gt 0 ]; do
     tries=$((tries - 1))
+    # a rollback in this pause must know that nothing has been activated
+    note_code "$1" 11 || :
     sleep 2
+    note_code "$1" '' || exit 0 # the watchdog ends it
   done
   rc=$r_rc
   lock
@@ -286,6 +289,18 @@ verb_activate() {
   r_rc=$rc
   r_failed_after=$(failed_units)
   judge
+}
+
+# TXN CODE: into the record, unless the transaction is being rolled back.
+note_code() {
+  lock
+  load
+  if [ "$r_txn" != "$1" ] || [ "$r_phase" != activating ]; then exit 0; fi
+  r_rc=$2
+  save
+  saved=$?
+  unlock
+  return "$saved"
 }
 
 # Lock held; releases it. What switch-to-configuration's exit code means (switch-to-configuration-ng, main.rs).

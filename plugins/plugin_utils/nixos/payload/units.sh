@@ -107,8 +107,8 @@ verb_rollback() {
     r_interrupted=yes
     rm -f "$ROOT"/run/nixos/start-list "$ROOT"/run/nixos/restart-list "$ROOT"/run/nixos/reload-list
   fi
-  if [ "$r_stage" = armed ]; then
-    r_method=disarm # nothing was activated
+  if [ "$r_stage" = armed ] || [ "$r_rc" = 11 ]; then
+    r_method=disarm # nothing was activated; 11: it never got switch-to-configuration's lock
   elif [ "$r_once" = yes ]; then
     give_up_candidate
   elif ! reactivate || ! regained; then
