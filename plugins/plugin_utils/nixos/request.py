@@ -185,7 +185,7 @@ def longest(request: Request, connect_timeout: int) -> int:
         request.activation_timeout
         + request.confirm_timeout
         + check_limit(request.health)
-        + hold_limit(request)
+        + (hold_limit(request) if ends_held(request) else 0)
         + ROLLBACK_LIMIT
         + CONTACT_LIMIT
         + restarts
