@@ -59,7 +59,7 @@ STAGES: dict[str, tuple[Check, ...]] = {
         Check("galaxy build and install", (sys.executable, "tests/tools/artifact.py")),
         Check("ansible-test sanity", (sys.executable, "tests/tools/sanity.py")),
     ),
-    "unit": (Check("unit tests", (*PYTEST, "-n", "2", "tests/unit")),),
+    "unit": (Check("unit tests", (*PYTEST, "-n", "4", "tests/unit")),),
     "integration": (
         Check("integration tests on the lab", (*PYTEST, "-n", "4", "--dist", "loadgroup", "tests/integration")),
     ),

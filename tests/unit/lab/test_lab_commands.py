@@ -110,7 +110,9 @@ def in_child(code: str) -> subprocess.Popen[str]:
     action = f"lambda: run.execute({code}, {{'PATH': '/usr/bin:/bin'}})"
     program = f"import sys; from lab import run; sys.exit(run.in_child({action}))"
     variables = {**os.environ, "PYTHONPATH": str(CHECKOUT / "tests")}
-    return subprocess.Popen([sys.executable, "-c", program], env=variables, text=True, stdout=subprocess.PIPE)
+    # a test run in the background has these ignored, and what is ignored at the start cannot be trapped
+    plain = ["env", "--default-signal=INT,HUP", sys.executable, "-c", program]
+    return subprocess.Popen(plain, env=variables, text=True, stdout=subprocess.PIPE)
 
 
 @pytest.mark.parametrize(
