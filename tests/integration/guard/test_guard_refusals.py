@@ -99,7 +99,10 @@ def test_absurd_timeouts(untouched: GuardedHost, option: str, value: int) -> Non
     )
 
 
-def test_a_start_on_trial_without_its_watchdog(untouched: GuardedHost) -> None:
-    """The first system of a lab host has no boot unit."""
-    first = untouched.shell("readlink -f /nix/var/nix/profiles/system-1-link").strip()
-    assert "import nix/modules/guard.nix" in refusal(untouched, {"system": first, "reboot": "always"})
+def test_a_start_on_trial_without_its_watchdog(untouched: GuardedHost, tmp_path: Path) -> None:
+    (tmp_path / "plain/bin").mkdir(parents=True)
+    program = tmp_path / "plain/bin/switch-to-configuration"
+    program.write_text("#!/bin/sh\nexit 0\n", encoding="utf-8")
+    program.chmod(0o755)
+    system = stored(untouched, tmp_path / "plain")
+    assert "import nix/modules/guard.nix" in refusal(untouched, {"system": system, "reboot": "always"})
