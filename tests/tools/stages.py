@@ -60,9 +60,7 @@ STAGES: dict[str, tuple[Check, ...]] = {
         Check("ansible-test sanity", (sys.executable, "tests/tools/sanity.py")),
     ),
     "unit": (Check("unit tests", (*PYTEST, "-n", "4", "tests/unit")),),
-    "integration": (
-        Check("integration tests on the lab", (*PYTEST, "-n", "4", "--dist", "loadgroup", "tests/integration")),
-    ),
+    "integration": (Check("integration tests on the lab", (*PYTEST, "-n", "4", "tests/integration")),),
     "molecule": (Check("molecule", ("molecule", "test")),),
 }
 
