@@ -9,14 +9,18 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+# tests that go on from where those before them left the lab
+IN_ORDER = ("tests/integration/site/",)
 
-class FolderScheduling(LoadScopeScheduling):
-    """The tests of one folder share a lab and run in order; with several workers, folders run at the same time."""
+
+class Scheduling(LoadScopeScheduling):
+    """Each worker has a lab of its own and gets whole files, or a whole folder whose tests need their order."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return nodeid.partition("::")[0].rpartition("/")[0]
+        file = nodeid.partition("::")[0]
+        return next((folder for folder in IN_ORDER if file.startswith(folder)), file)
 
 
 @pytest.hookimpl
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FolderScheduling:
-    return FolderScheduling(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
+    return Scheduling(config, log)
