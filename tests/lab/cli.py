@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
-from lab import control, doctor, environment, identity, image, run, world
+from lab import control, doctor, environment, identity, image, run, standalone, world
 from lab.errors import LabError, NoLabPossible
 from lab.full import PARTS
 from lab.paths import State, cache, read_json, state
@@ -81,6 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     for disk in (full, add("unfill", _unfill, "make room again")):
         disk.add_argument("host")
         disk.add_argument("part", choices=PARTS)
+    alone = add("proxmox", _proxmox, "serve a simulated Proxmox VE cluster alone: no root, no hosts, no image")
+    standalone.add_arguments(alone)
     return parser
 
 
@@ -259,6 +261,10 @@ def _fill(where: State, options: argparse.Namespace) -> int:
 def _unfill(where: State, options: argparse.Namespace) -> int:
     control.request(where, "unfill", name=options.host, part=options.part)
     return 0
+
+
+def _proxmox(_where: State, options: argparse.Namespace) -> int:
+    return standalone.run(options)
 
 
 def _cable(where: State, options: argparse.Namespace) -> int:

@@ -73,7 +73,7 @@ async def login(call: Call) -> object:
         "username": name,
         "ticket": ticket,
         "CSRFPreventionToken": csrf_of(ticket),
-        "clustername": cluster.name,
+        "clustername": cluster.world.name,
         "cap": capabilities(cluster, who),
     }
 

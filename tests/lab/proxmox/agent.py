@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from . import power
 from .config import agent_enabled
 from .errors import ApiError
 from .routes import Call, endpoint
@@ -94,6 +95,10 @@ async def _of(call: Call) -> Agent:
         raise ApiError("No QEMU guest agent configured")
     if cluster.power(vm) == "stopped":
         raise ApiError(f"VM {vm.vmid} is not running")
+    if cluster.faults.strike(f"agent:{vm.vmid}", ("agent",)):
+        await asyncio.sleep(cluster.timing.agent)
+        raise ApiError(NOT_RUNNING)
+    power.show_hardware(cluster, vm)
     return await connect(cluster.guests(vm).agent_socket(vm.guest), cluster.timing.agent)
 
 
@@ -113,13 +118,24 @@ def _numbers(value: object) -> object:
     return [_numbers(item) for item in value] if isinstance(value, list) else value
 
 
-for _method, _command in (
-    ("POST", "ping"),
-    ("GET", "network-get-interfaces"),
-    ("GET", "get-osinfo"),
-    ("GET", "get-host-name"),
+for _command in (
+    *("get-fsinfo", "get-host-name", "get-memory-block-info", "get-memory-blocks", "get-osinfo", "get-time"),
+    *("get-timezone", "get-users", "get-vcpus", "info", "network-get-interfaces"),
 ):
-    _simple(_method, _command)
+    _simple("GET", _command)
+for _command in (
+    *("ping", "fsfreeze-freeze", "fsfreeze-status", "fsfreeze-thaw", "fstrim"),
+    *("shutdown", "suspend-disk", "suspend-hybrid", "suspend-ram"),
+):
+    _simple("POST", _command)
+
+
+@endpoint("POST", "/nodes/{node}/qemu/{vmid}/agent/set-user-password")
+async def set_password(call: Call) -> object:
+    password = base64.b64encode(call.params["password"].encode()).decode()
+    arguments = {"username": call.params["username"], "password": password}
+    await ask(call, "guest-set-user-password", arguments | {"crypted": bool(call.params.get("crypted"))})
+    return {"result": {}}
 
 
 @endpoint("POST", "/nodes/{node}/qemu/{vmid}/agent/exec")
@@ -162,3 +178,18 @@ async def read_file(call: Call) -> object:
     decode = call.params.get("decode", 1)
     text = content.decode("utf-8", "replace") if decode else base64.b64encode(content).decode()
     return {"content": text, "bytes-read": len(content)} | ({} if ended else {"truncated": 1})
+
+
+@endpoint("POST", "/nodes/{node}/qemu/{vmid}/agent/file-write")
+async def write_file(call: Call) -> object:
+    """The content as text, or with `encode=0` as base64."""
+    text = call.params["content"]
+    encoded = base64.b64encode(text.encode()).decode() if call.params.get("encode", 1) else text
+    agent = await _of(call)
+    try:
+        handle = await agent.command("guest-file-open", {"path": call.params["file"], "mode": "wb"})
+        await agent.command("guest-file-write", {"handle": handle, "buf-b64": encoded})
+        await agent.command("guest-file-close", {"handle": handle})
+    finally:
+        await agent.close()
+    return None

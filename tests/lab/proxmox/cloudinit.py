@@ -13,9 +13,10 @@ import re
 from collections.abc import Mapping
 from urllib.parse import unquote
 
-from .config import NET, Option, drives, mac_of
+from .config import NET, drives, mac_of
 from .guests import GuestSpec
 from .schema import parse_property_string
+from .store import Option
 
 OPTIONS = ("cicustom", "cipassword", "citype", "ciupgrade", "ciuser", "nameserver", "searchdomain", "sshkeys")
 
@@ -39,12 +40,18 @@ def valid_key(line: str) -> bool:
     return blob[4 : 4 + length] == fields[0].encode() and len(blob) > 4 + length
 
 
+def macs_of(config: Mapping[str, Option]) -> tuple[str, ...]:
+    """The MACs of the network cards, in the order of their names."""
+    cards = sorted((key for key in config if NET.fullmatch(key)), key=lambda key: int(key.removeprefix("net")))
+    return tuple(mac_of(str(config[key])).lower() for key in cards)
+
+
 def guest_spec(name: str, vmid: int, config: Mapping[str, Option]) -> GuestSpec:
     """The identity that the guest takes from its first NIC and, when it has a cloud-init drive, from the options.
 
     The image's cloud-init gives the keys to `ciuser`; only root's are of use to a driver.
     """
-    nic = next((str(config[key]) for key in sorted(config) if NET.fullmatch(key)), "")
+    nics = macs_of(config)
     told = config if any(drive.cloudinit for drive in drives(config).values()) else {}
     addresses: list[str] = []
     gateway = None
@@ -55,11 +62,12 @@ def guest_spec(name: str, vmid: int, config: Mapping[str, Option]) -> GuestSpec:
     return GuestSpec(
         name=name,
         hostname=str(told.get("name", f"VM{vmid}")) if told else "localhost",
-        mac=mac_of(nic).lower() if nic else "",
+        mac=nics[0] if nics else "",
         addresses=tuple(addresses),
         gateway=gateway,
         nameservers=tuple(str(told.get("nameserver", "")).split()),
         authorized_keys=tuple(keys_of(told)) if told.get("ciuser") == "root" else (),
+        nics=nics,
     )
 
 

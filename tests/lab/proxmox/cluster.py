@@ -8,17 +8,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from collections import deque
 from typing import Any
 
 from . import config as options
-from . import storage
+from . import ha, storage
 from .errors import ApiError, invalid
 from .routes import Call, endpoint
 from .store import Cluster, VirtualMachine
 from .tasks import cluster_row
 
-VERSION = {"release": "9.2", "version": "9.2.0", "repoid": "lab0000000000000"}
-CPUS, MEMORY, DISK = 16, 64 << 30, 256 << 30  # of a simulated node
+USED = 8 << 30  # bytes that the system of a node takes
 STARTED = time.time()
 
 
@@ -37,29 +37,46 @@ def statistics_row(cluster: Cluster, vm: VirtualMachine) -> dict[str, Any]:
     }
 
 
+def measured(cluster: Cluster) -> dict[int, dict[str, Any]] | None:
+    """What a round of pvestatd finds; the rows of a node that is down are lost. None: the round did not take place."""
+    if cluster.faults.strike("statistics", ("late-statistics",)):
+        return None
+    up = [vm for vm in cluster.vms.values() if vm.node not in cluster.faults.offline]
+    return {vm.vmid: statistics_row(cluster, vm) for vm in up}
+
+
 def take_statistics(cluster: Cluster) -> None:
-    cluster.statistics = {vmid: statistics_row(cluster, vm) for vmid, vm in cluster.vms.items()}
+    """What is found is known at once."""
+    if (rows := measured(cluster)) is not None:
+        cluster.statistics = rows
 
 
 async def keep_statistics(cluster: Cluster) -> None:
-    """pvestatd: a round every `timing.statistics` seconds, for ever."""
+    """pvestatd, for ever: what is measured becomes known just before `timing.statistics` seconds have passed."""
+    steps = 10
+    waiting: deque[dict[int, dict[str, Any]]] = deque()
     while True:
-        take_statistics(cluster)
-        await asyncio.sleep(cluster.timing.statistics)
+        if (rows := measured(cluster)) is not None:
+            waiting.append(rows)
+        if len(waiting) >= steps:
+            cluster.statistics = waiting.popleft()
+        await asyncio.sleep(cluster.timing.statistics / steps)
 
 
 def vm_rows(call: Call) -> list[dict[str, Any]]:
     """Rows of /cluster/resources: identity, tags, lock and pool are fresh, the rest is of the last round."""
     cluster = call.cluster
-    if not cluster.timing.statistics:
+    if not cluster.timing.statistics and not cluster.faults.strike("statistics", ("late-statistics",)):
         take_statistics(cluster)
     rows = []
+    late = cluster.faults.late_rows(cluster.vms)
     for vmid, vm in cluster.vms.items():
-        if not call.may(f"/vms/{vmid}", "VM.Audit"):
+        if vmid in late or not call.may(f"/vms/{vmid}", "VM.Audit"):
             continue
         row: dict[str, Any] = {"status": "unknown"} | cluster.statistics.get(vmid, {})
         row |= {"id": f"qemu/{vmid}", "type": "qemu", "node": vm.node, "vmid": vmid}
         row |= {key: vm.config[key] for key in ("tags", "lock") if key in vm.config}
+        row |= ha.row(cluster, vmid)
         pool = cluster.pool_of(vmid)
         if pool and call.may(f"/pool/{pool}", "Pool.Audit"):
             row["pool"] = pool
@@ -75,18 +92,22 @@ def storage_rows(call: Call) -> list[dict[str, Any]]:
                 continue
             now = storage.status(call.cluster, node, name)
             row = {"id": f"storage/{node}/{name}", "type": "storage", "node": node, "storage": name}
-            row |= {"status": "available", "plugintype": now["type"], "disk": now["used"], "maxdisk": now["total"]}
+            reachable = "unknown" if node in call.cluster.faults.offline else "available"
+            row |= {"status": reachable, "plugintype": now["type"], "disk": now["used"], "maxdisk": now["total"]}
             rows.append(row | {"shared": now["shared"], "content": now["content"]})
     return rows
 
 
 def node_row(call: Call, node: str) -> dict[str, Any]:
     row: dict[str, Any] = {"id": f"node/{node}", "type": "node", "node": node, "status": "online", "level": ""}
+    if node in call.cluster.faults.offline:
+        return row | {"status": "offline"}
     if not call.may(f"/nodes/{node}", "Sys.Audit"):
         return row
+    world = call.cluster.world
     used = sum(options.memory(vm.config) for vm in call.cluster.vms.values() if vm.node == node and vm.started)
-    row |= {"cpu": 0.01, "maxcpu": CPUS, "mem": min(used, MEMORY), "maxmem": MEMORY}
-    return row | {"disk": 8 << 30, "maxdisk": DISK, "uptime": int(time.time() - STARTED)}
+    row |= {"cpu": 0.01, "maxcpu": world.cpus, "mem": min(used, world.memory), "maxmem": world.memory}
+    return row | {"disk": USED, "maxdisk": world.disk, "uptime": int(time.time() - STARTED)}
 
 
 def _pool_rows(call: Call, vms: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -103,7 +124,7 @@ def _pool_rows(call: Call, vms: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @endpoint("GET", "/version")
 async def version(call: Call) -> object:
-    return VERSION
+    return call.cluster.world.versions
 
 
 @endpoint("GET", "/cluster/nextid")
@@ -145,15 +166,16 @@ async def status(call: Call) -> object:
         {
             "id": "cluster",
             "type": "cluster",
-            "name": call.cluster.name,
+            "name": call.cluster.world.name,
             "nodes": len(call.cluster.nodes),
             "version": 2,
-            "quorate": 1,
+            "quorate": int(call.cluster.faults.quorate),
         }
     ]
     for number, node in enumerate(call.cluster.nodes, 1):
-        row = {"id": f"node/{node}", "type": "node", "name": node, "nodeid": number, "ip": f"10.99.0.{number}"}
-        rows.append(row | {"online": 1, "level": "", "local": int(node == call.entry)})
+        online, address = node not in call.cluster.faults.offline, call.cluster.world.address(node)
+        row = {"id": f"node/{node}", "type": "node", "name": node, "nodeid": number, "ip": address}
+        rows.append(row | {"online": int(online), "level": "", "local": int(node == call.entry)})
     return rows
 
 
@@ -163,7 +185,8 @@ async def recent_tasks(call: Call) -> object:
     tasks = [task for node in call.cluster.nodes for task in call.tasks.of_node(node)[:25]]
     seen = [task for task in tasks if task.user == call.who.user or call.may(f"/nodes/{task.node}", "Sys.Audit")]
     own = [task for task in seen if task.owner == call.who.full or call.may(f"/nodes/{task.node}", "Sys.Audit")]
-    return [cluster_row(task) for task in sorted(own, key=lambda task: task.starttime, reverse=True)]
+    ended = max((task for task in tasks if task.exitstatus), key=lambda task: (task.endtime, task.pstart), default=None)
+    return [cluster_row(task, task is ended) for task in sorted(own, key=lambda task: task.starttime, reverse=True)]
 
 
 @endpoint("GET", "/nodes")
@@ -177,14 +200,14 @@ def _fingerprint(node: str) -> str:
 
 @endpoint("GET", "/nodes/{node}/version")
 async def node_version(call: Call) -> object:
-    return VERSION
+    return call.cluster.world.versions
 
 
 @endpoint("GET", "/nodes/{node}/status")
 async def node_status(call: Call) -> object:
-    row = node_row(call, call.node)
+    row, world = node_row(call, call.node), call.cluster.world
     kernel = {"sysname": "Linux", "release": "6.17.0-pve", "version": "#1 SMP", "machine": "x86_64"}
-    cpu = {"model": "simulated", "cpus": CPUS, "cores": CPUS, "sockets": 1, "mhz": "2000", "user_hz": 100}
+    cpu = {"model": "simulated", "cpus": world.cpus, "cores": world.cpus, "sockets": 1, "mhz": "2000", "user_hz": 100}
     return {
         "uptime": row["uptime"],
         "cpu": 0,
@@ -192,19 +215,19 @@ async def node_status(call: Call) -> object:
         "idle": 0,
         "loadavg": ["0.00", "0.00", "0.00"],
         "memory": {
-            "total": MEMORY,
+            "total": world.memory,
             "used": row["mem"],
-            "free": MEMORY - row["mem"],
-            "available": MEMORY - row["mem"],
+            "free": world.memory - row["mem"],
+            "available": world.memory - row["mem"],
         },
         "swap": {"total": 0, "used": 0, "free": 0},
-        "rootfs": {"total": DISK, "used": 8 << 30, "free": DISK - (8 << 30), "avail": DISK - (8 << 30)},
+        "rootfs": {"total": world.disk, "used": USED, "free": world.disk - USED, "avail": world.disk - USED},
         "ksm": {"shared": 0},
         "boot-info": {"mode": "legacy-bios"},
-        "cpuinfo": cpu | {"vendor": "simulated", "family": "1", "hvm": "1", "flags": ""},
+        "cpuinfo": cpu | {"vendor": "AuthenticAMD", "family": "26", "hvm": "1", "flags": ""},
         "kversion": "Linux 6.17.0-pve",
         "current-kernel": kernel,
-        "pveversion": f"pve-manager/{VERSION['version']}/{VERSION['repoid']}",
+        "pveversion": f"pve-manager/{world.version}/{world.repoid}",
     }
 
 
@@ -213,16 +236,16 @@ async def networks(call: Call) -> object:
     """The one bridge of every node."""
     if call.params.get("type", "bridge") not in ("bridge", "any_bridge", "any_local_bridge", "include_sdn"):
         return []
-    address = f"10.98.0.{call.cluster.nodes.index(call.node) + 1}"
+    bridge = call.cluster.world.bridge_address(call.node)
     return [
         {
             "iface": "vmbr0",
             "type": "bridge",
             "method": "static",
             "method6": "manual",
-            "address": address,
-            "netmask": "24",
-            "cidr": f"{address}/24",
+            "address": str(bridge.ip),
+            "netmask": str(bridge.network.prefixlen),
+            "cidr": str(bridge),
             "families": ["inet"],
             "active": 1,
             "autostart": 1,

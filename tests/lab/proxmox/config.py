@@ -10,24 +10,20 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .formats import split_list
 from .schema import DISKS, parse_property_string, schema
-
-Option = str | int
+from .store import Option, VirtualMachine
 
 DRIVE = re.compile(r"(ide|sata|scsi|virtio|efidisk|tpmstate)\d+")
 NET = re.compile(r"net\d+")
 UNUSED = re.compile(r"unused\d+")
-# Options that a running virtual machine takes at once (`fast_plug_option`).
-IMMEDIATE = frozenset(
-    (
-        *("allow-ksm", "description", "hookscript", "lock", "migrate_downtime", "migrate_speed", "name", "onboot"),
-        *("protection", "shares", "startup", "tags", "vmstatestorage"),
-    )
-)
+CDROM_ALIAS = "ide2"  # what the option `cdrom` stands for
+MACHINE_VERSION = "10.0+pve0"  # the newest that the simulated QEMU has
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -60,6 +56,8 @@ def stored(name: str, value: Option | float) -> Option:
         return int(value) if value.is_integer() else str(value)
     if name == "tags":
         value = normalise_tags(str(value))
+    elif name == "cpuunits":
+        value = max(1, min(int(value), 10000))
     elif name == "description":
         value = str(value).rstrip("\n")
     return " " if value == "" else value
@@ -85,13 +83,16 @@ class Drive:
         return ",".join([self.file, *(f"{key}={value}" for key, value in sorted(self.keys.items()))])
 
 
+def property_keys(kind: str, text: str, name: str = "value") -> dict[str, str]:
+    """The keys of a property string that has passed the schema, as text; booleans as 0 and 1."""
+    values, _unused = parse_property_string(kind, text, name)
+    return {key: f"{value:g}" if isinstance(value, float) else str(value) for key, value in values.items()}
+
+
 def parse_drive(name: str, text: str) -> Drive:
     """A drive option that has passed the schema."""
-    kind = re.sub(r"\d+$", "", name)
-    values, _unused = parse_property_string(kind, text, name)
-    raw = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
-    keys = {key: value for key, value in raw.items() if key not in ("file", "volume")}
-    return Drive(values["file"], keys)
+    keys = property_keys(re.sub(r"\d+$", "", name), text, name)
+    return Drive(keys.pop("file"), keys)
 
 
 def drives(config: Mapping[str, Option]) -> dict[str, Drive]:
@@ -100,14 +101,29 @@ def drives(config: Mapping[str, Option]) -> dict[str, Drive]:
 
 
 def with_mac(text: str, mac: str) -> str:
-    """The NIC option as it is stored: as sent, with a MAC where none was given."""
-    values, _unused = parse_property_string("net", text)
-    if "macaddr" in values:
-        return text
-    others = [
-        part for part in text.split(",") if part and part != values["model"] and part != f"model={values['model']}"
-    ]
-    return ",".join([f"{values['model']}={mac}", *others])
+    """The NIC option as it is stored; a MAC that it has is kept."""
+    return _print_net({"macaddr": mac} | property_keys("net", text))
+
+
+def with_new_mac(text: str, mac: str) -> str:
+    """The NIC option of a copy."""
+    return _print_net(property_keys("net", text) | {"macaddr": mac})
+
+
+def _print_net(keys: dict[str, str]) -> str:
+    """MODEL=MAC, then the other keys in alphabetical order."""
+    first = f"{keys.pop('model')}={keys.pop('macaddr')}"
+    return ",".join([first, *(f"{key}={value}" for key, value in sorted(keys.items()))])
+
+
+def with_new_uuid(smbios1: str) -> str:
+    """The SMBIOS option of a copy."""
+    keys = property_keys("smbios1", smbios1) | {"uuid": new_uuid()}
+    return ",".join(f"{key}={value}" for key, value in sorted(keys.items()))
+
+
+def new_uuid() -> str:
+    return str(uuid.UUID(bytes=secrets.token_bytes(16), version=4))
 
 
 def mac_of(text: str) -> str:
@@ -120,8 +136,7 @@ def default_boot(config: Mapping[str, Option]) -> str:
     disk = next((name for name, drive in found.items() if not drive.cdrom and not name.startswith(("efi", "tpm"))), "")
     cdrom = next((name for name, drive in found.items() if drive.cdrom), "")
     net = next((name for name in sorted(config) if NET.fullmatch(name)), "")
-    order = [name for name in (disk, cdrom, net) if name]
-    return f"order={';'.join(order)}" if order else " "
+    return boot_order([name for name in (disk, cdrom, net) if name])
 
 
 def boot_devices(boot: Option) -> list[str]:
@@ -129,9 +144,12 @@ def boot_devices(boot: Option) -> list[str]:
     return split_list(str(boot).removeprefix("order=")) if str(boot).startswith("order=") else []
 
 
+def boot_order(devices: list[str]) -> str:
+    return f"order={';'.join(devices)}" if devices else " "
+
+
 def without_device(boot: Option, device: str) -> str:
-    order = [name for name in boot_devices(boot) if name != device]
-    return f"order={';'.join(order)}" if order else " "
+    return boot_order([name for name in boot_devices(boot) if name != device])
 
 
 def agent_enabled(config: Mapping[str, Option]) -> bool:
@@ -157,18 +175,29 @@ def boot_disk_size(config: Mapping[str, Option]) -> int:
     return 0
 
 
-def digest(config: Mapping[str, Option], pending: Mapping[str, Option], deleted: list[str]) -> str:
+def digest(vm: VirtualMachine) -> str:
     """SHA-1 over the configuration file."""
-    lines = [f"{name}: {config[name]}" for name in sorted(config)]
-    lines += ["[PENDING]"] if pending or deleted else []
-    lines += [f"delete: {','.join(sorted(deleted))}"] if deleted else []
-    lines += [f"{name}: {pending[name]}" for name in sorted(pending)]
+    lines = [f"{name}: {vm.config[name]}" for name in sorted(vm.config)]
+    lines += ["[PENDING]"] if vm.pending or vm.deleted else []
+    lines += [f"delete: {','.join(sorted(vm.deleted))}"] if vm.deleted else []
+    lines += [f"{name}: {vm.pending[name]}" for name in sorted(vm.pending)]
+    for snapshot, config in sorted(vm.snapshots.items()):
+        lines += [f"[{snapshot}]", *(f"{name}: {config[name]}" for name in sorted(config))]
     return hashlib.sha1("\n".join(lines).encode(), usedforsecurity=False).hexdigest()
 
 
 def shown(name: str, value: Option) -> Option:
     """The value as GET shows it."""
     return "**********" if name == "cipassword" else value
+
+
+def pinned_machine(machine: Option, ostype: str) -> str:
+    """Windows gets the machine version of the moment; "" where nothing is to be set."""
+    first, comma, rest = str(machine).partition(",")
+    kinds = {"": "pc-i440fx", "pc": "pc-i440fx", "q35": "pc-q35"}
+    if ostype.startswith("w") and first in kinds:
+        return f"{kinds[first]}-{MACHINE_VERSION}{comma}{rest}"
+    return ""
 
 
 def free_unused(config: Mapping[str, Option]) -> str:

@@ -12,6 +12,8 @@ import ipaddress
 import re
 from collections.abc import Callable
 
+from . import cpumodels
+from .fwformats import FIREWALL
 from .privileges import PRIVILEGES
 
 Check = Callable[[str], str | None]
@@ -81,6 +83,12 @@ def _startup(value: str) -> bool:
     return all(re.fullmatch(r"(?:(?:order|up|down)=)?\d+", part) for part in value.split(","))
 
 
+def _hotplug(value: str) -> str | None:
+    known = ("network", "disk", "cpu", "memory", "usb", "cloudinit")
+    wrong = [] if value in ("0", "1") else [feature for feature in split_list(value) if feature not in known]
+    return f"invalid hotplug feature '{wrong[0]}'\n" if wrong else None
+
+
 def _drive_file(value: str) -> str | None:
     if value in ("none", "cdrom") or value.startswith("/"):
         return None
@@ -107,7 +115,17 @@ def _anything(value: str) -> None:
     """A format that belongs to parts of the real server that the simulator accepts and ignores."""
 
 
+_ha_resource = _matches(r"[a-z]+:\S+", "value does not look like a valid ha resource id\n")
+_ha_node = _matches(rf"{LABEL}(?::\d+)?", "value does not look like a valid ha node\n")
+
+
 CHECKS: dict[str, Check] = {
+    **FIREWALL,
+    "cpu-model": cpumodels.check,
+    "phys-bits": cpumodels.check_bits,
+    "ha-resource-id-list": _each(_ha_resource),
+    "ha-resource-or-vm-id": _matches(r"[a-z]+:\S+|\d+", "value does not look like a valid ha resource id\n"),
+    "ha-node-list": _each(_ha_node),
     "vmid": _vmid,
     "vmid-list": _each(_vmid),
     "node": _matches(LABEL, "value does not look like a valid node name\n"),
@@ -148,10 +166,7 @@ CHECKS: dict[str, Check] = {
     ),
     "volume-id-or-qm-path": _drive_file,
     "startup-order": _says(_startup, "unable to parse startup options\n"),
-    "hotplug-features": _matches(
-        r"[01]|(?:network|disk|cpu|memory|usb|cloudinit)(?:,(?:network|disk|cpu|memory|usb|cloudinit))*",
-        "unable to parse hotplug option\n",
-    ),
+    "hotplug-features": _hotplug,
     "bootdisk": _matches(r"(?:ide|sata|scsi|virtio)\d+", "invalid boot disk '{value}'\n"),
     "bootdev-list": _each(_matches(rf"{DISK}|net\d+|usb\d+|hostpci\d+", "invalid boot device '{value}'\n")),
     "userid": _user,
@@ -168,7 +183,6 @@ CHECKS: dict[str, Check] = {
     "cpuset": _matches(r"\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*", "unable to parse CPU set '{value}'\n"),
     **dict.fromkeys(
         (
-            "phys-bits",
             "dir-override-list",
             "storage-options",
             "storage-pair-list",

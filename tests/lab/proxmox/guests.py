@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -26,6 +27,7 @@ class GuestSpec:
     gateway: str | None
     nameservers: tuple[str, ...]
     authorized_keys: tuple[str, ...]
+    nics: tuple[str, ...] = ()  # MACs of all network cards; `mac` is the first one's
 
 
 class Guests(Protocol):
@@ -44,34 +46,50 @@ class Guests(Protocol):
 
 
 class NoGuests:
-    """Virtual machines without an operating system: they have power, ignore ACPI, and no agent answers."""
+    """Virtual machines without an operating system: they have power, ignore ACPI, and no agent answers.
 
-    def __init__(self) -> None:
-        self._states: dict[str, PowerState] = {}
+    With a file their power outlives this process.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
+        self._file = file
+        self._states: dict[str, PowerState] = json.loads(file.read_text("utf-8")) if file and file.exists() else {}
+
+    def _turn(self, name: str, state: PowerState | None) -> None:
+        """Another state; None forgets the machine."""
+        if state is None:
+            self._states.pop(name, None)
+        else:
+            self._states[name] = state
+        if self._file:
+            new = self._file.with_name(self._file.name + ".new")
+            new.write_text(json.dumps(self._states), encoding="utf-8")
+            new.replace(self._file)
 
     def define(self, spec: GuestSpec) -> None:
-        self._states[spec.name] = "stopped"
+        if spec.name not in self._states:
+            self._turn(spec.name, "stopped")
 
     def start(self, name: str) -> None:
-        self._states[name] = "running"
+        self._turn(name, "running")
 
     def shutdown(self, name: str) -> None:
         pass
 
     def stop(self, name: str) -> None:
-        self._states[name] = "stopped"
+        self._turn(name, "stopped")
 
     def reset(self, name: str) -> None:
-        self._states[name] = "running"
+        self._turn(name, "running")
 
     def suspend(self, name: str) -> None:
-        self._states[name] = "paused"
+        self._turn(name, "paused")
 
     def resume(self, name: str) -> None:
-        self._states[name] = "running"
+        self._turn(name, "running")
 
     def remove(self, name: str) -> None:
-        self._states.pop(name, None)
+        self._turn(name, None)
 
     def state(self, name: str) -> PowerState:
         return self._states.get(name, "stopped")

@@ -13,9 +13,10 @@ from typing import Any
 
 from . import config as options
 from . import volumes
-from .cloudinit import guest_spec
+from .cloudinit import guest_spec, macs_of
 from .config import NET, boot_devices, drives
 from .configure import apply_pending
+from .emulated import EmulatedGuests
 from .errors import ApiError, invalid
 from .routes import Call, endpoint, find_vm
 from .store import Cluster, VirtualMachine
@@ -113,6 +114,13 @@ async def _switch_on(cluster: Cluster, vm: VirtualMachine) -> None:
     await asyncio.to_thread(driver.start, vm.guest)
     vm.started, vm.pid = time.time(), next(_pids)
     cluster.save_vm(vm)
+
+
+def show_hardware(cluster: Cluster, vm: VirtualMachine) -> None:
+    """A guest that only exists here learns which network cards it has now."""
+    driver = cluster.guests(vm)
+    if isinstance(driver, EmulatedGuests):
+        driver.plug(vm.guest, macs_of(vm.config))
 
 
 def reattach(cluster: Cluster) -> None:

@@ -25,6 +25,7 @@ DISKS = (
     "efidisk0",
     "tpmstate0",
 )
+LISTS = {"@disks": DISKS, "@disks+unused": (*DISKS, *(f"unused{n}" for n in range(256)))}
 UNKNOWN = "property is not defined in schema and the schema does not allow additional properties"
 MISSING = "property is missing and it is not optional"
 
@@ -84,7 +85,7 @@ def parse_spec(text: str) -> Spec:
         elif name == "of":
             found["property_string"] = value
         elif name == "in":
-            found["enum"] = DISKS if value == "@disks" else tuple(value.split(","))
+            found["enum"] = LISTS.get(value) or tuple(value.split(","))
         elif name == "needs":
             found["needs"] = value
         elif name == "default":

@@ -14,26 +14,51 @@ import hmac
 import json
 import re
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
 
-from . import access, agent, pools, power, qemu, storage, tasklist
+from . import (
+    access,
+    agent,
+    clone,
+    cloudinit_drive,
+    disks,
+    edit,
+    fwobjects,
+    fwrules,
+    hacalls,
+    migrate,
+    pools,
+    power,
+    qemu,
+    snapshot,
+    storage,
+    tasklist,
+    template,
+    upload,
+)
 from .cluster import keep_statistics, require_node, take_statistics
+from .emulated import EmulatedGuests
 from .errors import ApiError, unauthorized
+from .faults import Faults
+from .faulty import BASE, bare, cut, exchange
 from .guests import Guests
+from .hamanager import keep_ha
 from .permissions import Identity
 from .routes import HANDLERS, Call, Page, check_permission, find_endpoint
 from .schema import Endpoint, check_parameters
-from .store import Cluster, Timing, load
+from .store import Cluster, Timing, World, load
 from .tasks import Tasks
 from .world import LAB_IMAGE, Image, new_cluster, seed
 
-BASE = "/api2/json"
 # imported because each registers its calls in HANDLERS
-CALLS = (access, agent, pools, power, qemu, storage, tasklist)
+CALLS = (
+    *(access, agent, clone, cloudinit_drive, disks, edit, fwobjects, fwrules, hacalls, migrate, upload),
+    *(pools, power, qemu, snapshot, storage, tasklist, template),
+)
 BODY_LIMIT = 512 << 10  # bytes of a request that is no upload
 TOKEN = re.compile(r"PVEAPIToken[= ]([^\s:/]+@[A-Za-z][\w.\-]+)!([A-Za-z][\w.\-]+)[=:]([0-9a-fA-F-]{36})")
 
@@ -108,29 +133,45 @@ async def _parameters(request: web.Request) -> dict[str, object]:
 
 
 class Server:
-    """One entry point of the cluster: the server of the node `entry`."""
+    """The server of one node: an entry point of the cluster, which proxies what belongs to other nodes.
+
+    `access_log` gets the requests to all entry points; beside it every node has a log of its own.
+    """
 
     def __init__(self, cluster: Cluster, tasks: Tasks, entry: str, access_log: Path) -> None:
         self._cluster, self._tasks, self._entry = cluster, tasks, entry
-        self._access_log = access_log
+        self._logs = (access_log, access_log.with_suffix(f".{entry}{access_log.suffix}"))
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        response = await self._answer(request)
-        with open(self._access_log, "a", encoding="utf-8") as log:
-            log.write(f"{request.method} {request.raw_path.partition('?')[0]} {response.status}\n")
+        response = await exchange(self._cluster.faults, self._entry, request, self._answer)
+        for file in self._logs:
+            with open(file, "a", encoding="utf-8") as log:
+                log.write(f"{request.method} {request.raw_path.partition('?')[0]} {response.status}\n")
         return response
 
-    async def _answer(self, request: web.Request) -> web.Response:
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         path = request.raw_path.partition("?")[0]
         if request.method not in ("GET", "POST", "PUT", "DELETE"):
-            return _bare(501, f"method '{request.method}' not available")
+            return bare(501, f"method '{request.method}' not available")
         if path != BASE and not path.startswith(f"{BASE}/"):
-            return _bare(404, f"no such file '{path}'")
+            return bare(404, f"no such file '{path}'")
         try:
-            given = await _parameters(request)
+            given = await self._parameters(request)
         except ApiError as error:
-            return _bare(error.status, error.message) if error.status != 500 else _failure(error)
-        return await self._logged_in(request, path.removeprefix(BASE), given)
+            if not error.status:
+                return cut(request)
+            return bare(error.status, error.message) if error.status != 500 else _failure(error)
+        try:
+            return await self._logged_in(request, path.removeprefix(BASE), given)
+        finally:
+            upload.discard(self._cluster, given)
+
+    async def _parameters(self, request: web.Request) -> dict[str, object]:
+        if request.method == "POST" and upload.PATH.fullmatch(request.raw_path.partition("?")[0]):
+            if (node := request.raw_path.split("/")[4]) != self._entry and node in self._cluster.nodes:
+                raise ApiError("unable to proxy file uploads", status=501)
+            return await upload.receive(self._cluster, request)
+        return await _parameters(request)
 
     async def _logged_in(self, request: web.Request, path: str, given: Mapping[str, object]) -> web.Response:
         found = find_endpoint(request.method, path)
@@ -144,10 +185,12 @@ class Server:
                 return _json({"data": None, "message": text}, 501, text)
             return _success(await self._call(who, *found, given))
         except ApiError as error:
+            if error.status >= 590:
+                return bare(error.status, error.message)
             if error.status != 401:
                 return _failure(error)
             await asyncio.sleep(self._cluster.timing.refused_login)
-            return _failure(error) if is_open else _bare(401, error.message)
+            return _failure(error) if is_open else bare(401, error.message)
 
     async def _call(
         self, who: Identity, entry: Endpoint, in_path: Mapping[str, str], given: Mapping[str, object]
@@ -186,30 +229,35 @@ def _failure(error: ApiError) -> web.Response:
     return _json(body, error.status, error.message)
 
 
-def _bare(status: int, reason: str) -> web.Response:
-    response = web.Response(status=status, reason=reason)
-    response.headers.pop("Content-Type", None)
-    response.force_close()
-    return response
+def make_app(servers: Mapping[int, Server]) -> web.Application:
+    """One application for the entry points of all nodes; the port that was asked tells which one it is.
 
+    `servers` may be filled after the application was made: ports can be chosen by the system.
+    """
 
-def make_app(cluster: Cluster, tasks: Tasks, entry: str, access_log: Path) -> web.Application:
-    """The application of one entry point; pvestatd runs as long as it does."""
-
-    async def statistics(_app: web.Application) -> AsyncIterator[None]:
-        take_statistics(cluster)
-        rounds = asyncio.create_task(keep_statistics(cluster)) if cluster.timing.statistics else None
-        yield
-        if rounds:
-            rounds.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await rounds
-        await tasks.close()
+    async def handle(request: web.Request) -> web.StreamResponse:
+        port: int = request.get_extra_info("sockname")[1]
+        return await servers[port].handle(request)
 
     app = web.Application()
-    app.router.add_route("*", "/{path:.*}", Server(cluster, tasks, entry, access_log).handle)
-    app.cleanup_ctx.append(statistics)
+    app.router.add_route("*", "/{path:.*}", handle)
     return app
+
+
+async def _run_cluster(cluster: Cluster, tasks: Tasks) -> AsyncIterator[None]:
+    """pvestatd and the HA manager while the servers run; at the end of them nothing is left running."""
+    take_statistics(cluster)
+    daemons = [asyncio.create_task(keep_ha(cluster, tasks))]
+    if cluster.timing.statistics:
+        daemons.append(asyncio.create_task(keep_statistics(cluster)))
+    yield
+    for daemon in daemons:
+        daemon.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await daemon
+    await tasks.close()
+    if isinstance(cluster.hosts, EmulatedGuests):
+        cluster.hosts.close()
 
 
 async def serve_proxmox(
@@ -222,14 +270,24 @@ async def serve_proxmox(
     key: Path | None,
     access_log: Path,
     timing: Timing | None = None,
+    faults: Faults | None = None,
     images: tuple[Image, ...] = (LAB_IMAGE,),
+    world: World | None = None,
+    more: Sequence[tuple[str, int]] = (),
 ) -> web.AppRunner:
     """Serves the API until `cleanup()` of the result; without a certificate as plain HTTP.
 
     `state` keeps the cluster over restarts and may hold accounts.json (lab.proxmox.world); `port` 0 = any free one
-    (`runner.addresses`); `access_log` gets one line `METHOD path status` per request.
+    (`runner.addresses`); `access_log` gets one line `METHOD path status` per request. `host` and `port` are the entry
+    point of the first node, `more` those of the next ones, in order; every entry point has a port of its own.
     """
-    cluster = new_cluster(state, hosts=hosts, timing=timing or Timing())
+    cluster = new_cluster(
+        state,
+        world or World(),
+        hosts=hosts,
+        timing=timing or Timing(),
+        faults=faults or Faults(file=state / "faults.toml"),
+    )
     load(cluster)
     seed(cluster, images)
     power.reattach(cluster)
@@ -237,7 +295,17 @@ async def serve_proxmox(
     if certificate:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(certificate, key)
-    runner = web.AppRunner(make_app(cluster, Tasks(state), cluster.nodes[0], access_log), access_log=None)
+    tasks = Tasks(state, cluster.faults)
+    servers: dict[int, Server] = {}
+    app = make_app(servers)
+    app.cleanup_ctx.append(lambda _app: _run_cluster(cluster, tasks))
+    runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, host, port, ssl_context=context, reuse_address=True).start()
+    try:
+        for node, (address, number) in zip(cluster.nodes, ((host, port), *more), strict=False):
+            await web.TCPSite(runner, address, number, ssl_context=context, reuse_address=True).start()
+            servers[runner.addresses[-1][1]] = Server(cluster, tasks, node, access_log)
+    except BaseException:
+        await runner.cleanup()
+        raise
     return runner

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ApiError
+from .faults import Faults, Killed, Vanished, broken_worker
 from .store import Cluster, read_json, write_json
 
 LOGGER = logging.getLogger(__name__)
@@ -61,8 +62,8 @@ Worker = Callable[[Task], Awaitable[None]]
 class Tasks:
     """The tasks of all nodes."""
 
-    def __init__(self, state: Path) -> None:
-        self._state = state
+    def __init__(self, state: Path, faults: Faults) -> None:
+        self._state, self._faults = state, faults
         self._pids = itertools.count(os.getpid() + 1)
         self._running: dict[str, asyncio.Task[None]] = {}
         self.all: dict[str, Task] = {}
@@ -79,7 +80,9 @@ class Tasks:
         task = Task(upid, node, pid, pstart, now, kind, identifier, name, token)
         self.all[upid] = task
         self._save(task)
-        self._running[upid] = asyncio.get_running_loop().create_task(self._run(task, worker))
+        self._running[upid] = asyncio.get_running_loop().create_task(
+            self._run(task, broken_worker(self._faults, kind, identifier, worker))
+        )
         return upid
 
     async def _run(self, task: Task, worker: Worker) -> None:
@@ -89,6 +92,10 @@ class Tasks:
             self._end(task, "received interrupt")
         except ApiError as error:
             self._end(task, error.message)
+        except Vanished:
+            self._forget(task)
+        except Killed as killed:
+            self._close(task, str(killed))
         except Exception as error:  # a worker dies alone, as a forked process does
             LOGGER.exception("task %s", task.upid)
             self._end(task, str(error) or type(error).__name__)
@@ -100,11 +107,21 @@ class Tasks:
     def _end(self, task: Task, status: str) -> None:
         good = status == "OK" or status.startswith("WARNINGS: ")
         task.log.append(f"TASK {status}" if good else f"TASK ERROR: {status}")
+        self._close(task, status)
+
+    def _close(self, task: Task, status: str) -> None:
         task.exitstatus, task.endtime = status, int(time.time())
         self._save(task)
 
+    def _forget(self, task: Task) -> None:
+        self.all.pop(task.upid)
+        self._file(task).unlink(missing_ok=True)
+
     def _save(self, task: Task) -> None:
-        write_json(self._state / "nodes" / task.node / "tasks" / f"{task.upid}.json", asdict(task))
+        write_json(self._file(task), asdict(task))
+
+    def _file(self, task: Task) -> Path:
+        return self._state / "nodes" / task.node / "tasks" / f"{task.upid}.json"
 
     async def abort(self, upid: str) -> None:
         """Interrupts a running task; one that has ended stays as it is."""
@@ -138,10 +155,10 @@ def archived_row(task: Task) -> dict[str, Any]:
     return _row(task) | {"pid": task.pid, "pstart": task.pstart, "endtime": task.endtime, "status": task.exitstatus}
 
 
-def cluster_row(task: Task) -> dict[str, Any]:
-    """A task in the list of the cluster."""
+def cluster_row(task: Task, newest: bool) -> dict[str, Any]:
+    """A task in the list of the cluster; the one that ended last was not read back from a file yet."""
     ended = {"endtime": task.endtime, "status": task.exitstatus} if task.exitstatus else {}
-    return _row(task) | ended | {"saved": "1" if task.exitstatus else "0"}
+    return _row(task) | ended | {"saved": (1 if newest else "1") if task.exitstatus else "0"}
 
 
 def _row(task: Task) -> dict[str, Any]:
@@ -150,16 +167,36 @@ def _row(task: Task) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def vm_lock(cluster: Cluster, vmid: int, task: Task | None = None) -> AsyncIterator[None]:
-    """The configuration file lock of one virtual machine; ApiError after the server's lock timeout."""
+async def vm_lock(cluster: Cluster, vmid: int, task: Task | None = None, patience: float = 1.0) -> AsyncIterator[None]:
+    """The configuration file lock of one virtual machine; ApiError after that part of the server's lock timeout."""
     lock = cluster.locks[vmid]
-    if lock.locked() and task:
-        task.log.append("trying to acquire lock...")
-    try:
-        await asyncio.wait_for(lock.acquire(), cluster.timing.lock)
-    except TimeoutError:
-        raise ApiError(f"can't lock file '/var/lock/qemu-server/lock-{vmid}.conf' - got timeout") from None
+    await _acquire(cluster, vmid, task if lock.locked() else None, patience, lock.acquire)
     try:
         yield
     finally:
         lock.release()
+
+
+@asynccontextmanager
+async def shared_vm_lock(
+    cluster: Cluster, vmid: int, task: Task | None = None, patience: float = 1.0
+) -> AsyncIterator[None]:
+    """The same lock for one who only reads the disks."""
+    lock = cluster.locks[vmid]
+    await _acquire(cluster, vmid, task if lock.locked_exclusively() else None, patience, lock.acquire_shared)
+    try:
+        yield
+    finally:
+        lock.release_shared()
+
+
+async def _acquire(
+    cluster: Cluster, vmid: int, told: Task | None, patience: float, acquire: Callable[[], Awaitable[None]]
+) -> None:
+    if told:
+        told.log.append("trying to acquire lock...")
+    try:
+        async with asyncio.timeout(cluster.timing.lock * patience):
+            await acquire()
+    except TimeoutError:
+        raise ApiError(f"can't lock file '/var/lock/qemu-server/lock-{vmid}.conf' - got timeout") from None

@@ -13,8 +13,9 @@ from typing import Any
 
 from . import volumes
 from .access import new_user
+from .guests import NoGuests
 from .permissions import ROOT
-from .store import Cluster, read_json
+from .store import Cluster, World, read_json
 
 CONTENT = "images,import,iso,vztmpl,snippets,backup"
 
@@ -68,6 +69,6 @@ def add_accounts(cluster: Cluster, accounts: Mapping[str, Any]) -> None:
     root["password"] = root["password"] or secrets.token_urlsafe(24)
 
 
-def new_cluster(state: Path, **fields: Any) -> Cluster:
-    """An empty cluster of two nodes over a state directory."""
-    return Cluster(state=state, name="lab", nodes=("pve1", "pve2"), **fields)
+def new_cluster(state: Path, world: World, **fields: Any) -> Cluster:
+    """An empty cluster over a state directory."""
+    return Cluster(state=state, world=world, blank=NoGuests(state / "blank.json"), **fields)

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lab.proxmox.faults import Faults
 from lab.proxmox.guests import NoGuests
-from lab.proxmox.store import Timing
+from lab.proxmox.store import Timing, World
 from lab.proxmox.world import Image
 from proxmox_harness import ACCOUNTS, IMAGE, QUICK, Simulator, Start, simulator_on
 
@@ -29,10 +30,15 @@ def start(tmp_path: Path) -> Iterator[Start]:
             hosts: Any = None,
             images: tuple[Image, ...] = (IMAGE,),
             accounts: dict[str, Any] | None = None,
+            faults: Faults | None = None,
+            entries: int = 1,
+            world: World | None = None,
         ) -> Simulator:
             state = tmp_path
             (state / "accounts.json").write_text(json.dumps(accounts or ACCOUNTS), encoding="utf-8")
-            return stack.enter_context(simulator_on(state, timing, hosts or NoGuests(), images))
+            return stack.enter_context(
+                simulator_on(state, timing, hosts or NoGuests(), images, faults, entries=entries, world=world)
+            )
 
         yield starter
 

@@ -14,14 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from lab.proxmox.faults import Faults
 from lab.proxmox.server import serve_proxmox
-from lab.proxmox.store import Timing
+from lab.proxmox.store import Timing, World
 from lab.proxmox.world import Image
 
 IMAGE = Image("local:import/nixos.qcow2", size=2 << 30, used=100 << 20)
 SECRET = "11111111-2222-3333-4444-555555555555"
 PASSWORD = "correct horse"
-QUICK = Timing(refused_login=0, statistics=0, agent=0.2, lock=0.3, image_copy=0.02, power_on=0, shutdown=0.3)
+QUICK = Timing(
+    refused_login=0, statistics=0, ha=0.02, upload=0.1, agent=0.2, lock=0.3, image_copy=0.02, power_on=0, shutdown=0.3,
+    volume=0.01, migration=0, unplug=0.05,
+)  # fmt: skip
 ACCOUNTS = {
     "users": {"root@pam": {"password": PASSWORD}},
     "tokens": {
@@ -37,6 +41,8 @@ class Simulator:
 
     port: int
     state: Path
+    faults: Faults
+    ports: tuple[int, ...] = ()  # of the entry points of all nodes that have one
 
     @property
     def url(self) -> str:
@@ -46,12 +52,21 @@ class Simulator:
     def access_log(self) -> list[str]:
         return (self.state / "access.log").read_text(encoding="utf-8").splitlines()
 
-    def send(self, method: str, path: str, token: str = "root@pam!lab", **params: Any) -> requests.Response:
+    def send(self, method: str, path: str, /, token: str = "root@pam!lab", **params: Any) -> requests.Response:
         headers = {"Authorization": f"PVEAPIToken={token}={SECRET}"}
         sent = {"data": params} if method in ("POST", "PUT") else {"params": params}
         return requests.request(method, f"{self.url}/api2/json{path}", headers=headers, timeout=30, **sent)
 
-    def data(self, method: str, path: str, **params: Any) -> Any:
+    def as_root(self, method: str, path: str, /, **params: Any) -> requests.Response:
+        """As root@pam itself, which a token of it is not."""
+        url = f"{self.url}/api2/json"
+        login = {"username": "root@pam", "password": PASSWORD}
+        ticket = requests.post(f"{url}/access/ticket", data=login, timeout=30).json()["data"]
+        headers = {"CSRFPreventionToken": ticket["CSRFPreventionToken"]}
+        cookies = {"PVEAuthCookie": requests.utils.quote(ticket["ticket"], safe="")}
+        return requests.request(method, url + path, data=params, headers=headers, cookies=cookies, timeout=30)
+
+    def data(self, method: str, path: str, /, **params: Any) -> Any:
         """The data of a call that must succeed."""
         answer = self.send(method, path, **params)
         assert answer.status_code == 200, (answer.status_code, answer.reason, answer.text)
@@ -67,25 +82,37 @@ class Simulator:
             threading.Event().wait(0.02)
         raise AssertionError(f"{upid} does not end")
 
-    def run(self, method: str, path: str, **params: Any) -> str:
+    def run(self, method: str, path: str, /, **params: Any) -> str:
         """How the task of a call ended."""
         return self.wait(self.data(method, path, **params))
 
 
 @contextmanager
-def simulator_on(state: Path, timing: Timing, hosts: Any, images: tuple[Image, ...]) -> Iterator[Simulator]:
+def simulator_on(
+    state: Path,
+    timing: Timing,
+    hosts: Any,
+    images: tuple[Image, ...],
+    faults: Faults | None = None,
+    *,
+    entries: int = 1,
+    world: World | None = None,
+) -> Iterator[Simulator]:
     """A simulator in a thread of its own."""
+    faults = faults or Faults()
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
         serving = serve_proxmox(
             hosts=hosts, state=state, host="127.0.0.1", port=0, certificate=None, key=None,
-            access_log=state / "access.log", timing=timing, images=images,
+            access_log=state / "access.log", timing=timing, images=images, faults=faults,
+            more=[("127.0.0.1", 0)] * (entries - 1), world=world,
         )  # fmt: skip
         runner = asyncio.run_coroutine_threadsafe(serving, loop).result(30)
         try:
-            yield Simulator(runner.addresses[0][1], state)
+            ports = tuple(address[1] for address in runner.addresses)
+            yield Simulator(ports[0], state, faults, ports)
         finally:
             asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(30)
     finally:

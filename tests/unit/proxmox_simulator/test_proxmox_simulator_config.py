@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lab.proxmox import cloudinit, config
 from lab.proxmox.server import decode_form
+from lab.proxmox.store import Option, VirtualMachine
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILs6/eDXVr7LO7criwTcJSGs3XkG7rn8qsRKLJFFEITI ops@lab"
 ENCODED = "ssh-ed25519%20AAAAC3NzaC1lZDI1NTE5AAAAILs6%2FeDXVr7LO7criwTcJSGs3XkG7rn8qsRKLJFFEITI%20ops%40lab%0A"
@@ -65,13 +66,15 @@ def test_the_boot_order_of_create_is_disk_cdrom_net() -> None:
 
 
 def test_the_digest_sees_every_part_of_a_configuration() -> None:
+    vm = {"memory": "512"}
     digests = {
-        config.digest({"memory": "512"}, {}, []),
-        config.digest({"memory": "513"}, {}, []),
-        config.digest({"memory": "512"}, {"memory": "513"}, []),
-        config.digest({"memory": "512"}, {}, ["memory"]),
+        config.digest(VirtualMachine(100, "pve1", vm)),
+        config.digest(VirtualMachine(100, "pve1", {"memory": "513"})),
+        config.digest(VirtualMachine(100, "pve1", vm, pending={"memory": "513"})),
+        config.digest(VirtualMachine(100, "pve1", vm, deleted={"memory": 1})),
+        config.digest(VirtualMachine(100, "pve1", vm, snapshots={"before": {"memory": "512"}})),
     }
-    assert len(digests) == 4
+    assert len(digests) == 5
 
 
 @pytest.mark.parametrize("line", ["# a comment", "ssh-ed25519 AAAA test", "ssh-rsa+AAAA", "nonsense"])
@@ -80,7 +83,7 @@ def test_text_that_is_no_public_key(line: str) -> None:
 
 
 def test_the_guest_is_told_who_it_is() -> None:
-    told: dict[str, config.Option] = {
+    told: dict[str, Option] = {
         "name": "web",
         "net0": "virtio=BC:24:11:00:00:01,bridge=vmbr0",
         "ide2": "local:100/vm-100-cloudinit.qcow2,media=cdrom",
@@ -100,7 +103,7 @@ def test_the_guest_is_told_who_it_is() -> None:
 
 
 def test_without_a_cloudinit_drive_or_as_another_user_root_gets_no_key() -> None:
-    told: dict[str, config.Option] = {"ciuser": "root", "sshkeys": ENCODED, "ipconfig0": "ip=10.99.1.10/16"}
+    told: dict[str, Option] = {"ciuser": "root", "sshkeys": ENCODED, "ipconfig0": "ip=10.99.1.10/16"}
     assert cloudinit.guest_spec("vm-100", 100, told).authorized_keys == ()
     assert cloudinit.guest_spec("vm-100", 100, told).addresses == ()
     other = told | {"ciuser": "ops", "ide2": "local:100/vm-100-cloudinit.qcow2,media=cdrom"}

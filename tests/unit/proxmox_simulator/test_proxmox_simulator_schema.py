@@ -17,6 +17,7 @@ from lab.proxmox.schema import Endpoint, Spec, check_parameters, parse_property_
 from lab.proxmox.server import CALLS
 
 UPSTREAM = Path(__file__).parents[4] / "shared" / "reference" / "proxmox-api-schema.json"
+GONE = {"/cluster/ha/groups"}  # answered by the server, but documented no more
 TYPES = {"boolean", "integer", "number", "string", "array"}
 
 
@@ -30,6 +31,10 @@ def _upstream() -> dict[str, Any]:
         pytest.skip(f"no upstream schema at {UPSTREAM.name} beside this repository: nothing to compare with")
     document: dict[str, Any] = json.loads(UPSTREAM.read_text(encoding="utf-8"))
     return document
+
+
+def _documented() -> list[tuple[tuple[str, str], Endpoint]]:
+    return [(call, entry) for call, entry in schema().endpoints.items() if call[1] not in GONE]
 
 
 def _expanded(parameters: dict[str, Any], ours: Endpoint) -> dict[str, Any]:
@@ -66,7 +71,7 @@ def _upstream_facts(spec: dict[str, Any]) -> dict[str, Any]:
         "maximum": spec.get("maximum"),
         "minLength": spec.get("minLength"),
         "maxLength": spec.get("maxLength"),
-        "enum": tuple(spec.get("enum", ())),
+        "enum": tuple(spec.get("enum") or ()),
         "requires": spec.get("requires", ""),
         "pattern": re.sub(r"\(\?\^u?:", "(?:", spec.get("pattern", "")),
     }
@@ -75,7 +80,7 @@ def _upstream_facts(spec: dict[str, Any]) -> dict[str, Any]:
 def test_the_tables_say_what_the_upstream_schema_says() -> None:
     document = _upstream()
     compared = 0
-    for (method, path), ours in schema().endpoints.items():
+    for (method, path), ours in _documented():
         parameters = _expanded(document["paths"][path][method]["parameters"], ours)
         assert set(ours.parameters) == set(parameters), (method, path)
         for name, spec in parameters.items():
@@ -89,8 +94,9 @@ def test_the_tables_say_what_the_upstream_schema_says() -> None:
 
 def test_the_permissions_are_those_of_the_upstream_schema() -> None:
     document = _upstream()
-    for (method, path), ours in schema().endpoints.items():
+    for (method, path), ours in _documented():
         theirs = (document["paths"][path][method].get("permissions") or {}).get("check")
+        theirs = theirs[1] if theirs and theirs[0] == "and" else theirs  # what else must hold is checked by the call
         if ours.check:
             assert theirs[:2] == ["perm", ours.check[0]], (method, path)
             assert tuple(theirs[2]) == ours.check[1], (method, path)
@@ -113,6 +119,21 @@ def test_the_property_strings_have_the_upstream_keys() -> None:
         "vga": "vga",
         "boot": "pve-qm-boot",
         "cicustom": "pve-qm-cicustom",
+        "audio": "audio0",
+        "cpu": "pve-vm-cpu-conf",
+        "hostpci": "pve-qm-hostpci",
+        "ivshmem": "ivshmem",
+        "machine": "machine+runningmachine",
+        "numa": "numaN",
+        "qemu-sev-fmt": "pve-qemu-sev-fmt",
+        "qemu-tdx-fmt": "pve-qemu-tdx-fmt",
+        "rng": "pve-qm-rng",
+        "smbios1": "pve-qm-smbios1",
+        "spice_enhancements": "spice_enhancements",
+        "unused": "unusedN",
+        "usb": "usbN",
+        "virtiofs": "virtiofsN",
+        "watchdog": "pve-qm-watchdog",
     }
     for ours, name in theirs.items():
         table = schema().formats[ours]
