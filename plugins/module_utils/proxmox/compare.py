@@ -4,239 +4,326 @@
 
 """What differs between a desired VM and the one that is there, and the parameters that change it.
 
-Pure functions. Both sides are shown as plain values by field; only fields that the desired state names are compared,
-and the same values are what diff mode shows.
+Pure functions. Both sides are plain values by option; only options that are given are compared, and the same values are
+what diff mode shows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ansible_collections.fediversity.hosting.plugins.module_utils.errors import InvalidInput
+from ansible_collections.fediversity.hosting.plugins.module_utils.errors import Denied, InvalidInput, NotOwned
+from ansible_collections.fediversity.hosting.plugins.module_utils.names import machine_tag
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.clones import without_mark
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.config import (
+    format_network,
+    format_tags,
+    has_cloud_init_drive,
+    networks,
+    parse_bool,
+    parse_tags,
+)
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.disks import (
+    DiskChanges,
+    disk_changes,
+    firmware_changes,
+)
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.fields import (
+    BY_OPTION,
+    CLOUD_INIT_OPTIONS,
+    field_of,
+    parse_raw,
+)
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.ha import rules_power
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.model import (
     CLOUD_INIT_DRIVE,
     SYSTEM_DISK,
-    format_ip_config,
-    format_network,
-    format_properties,
-    format_size,
-    format_ssh_keys,
-    format_tags,
-)
-from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.model import (
-    CloudInit,
-    IpConfig,
     Network,
     VmActual,
     VmDesired,
+    WantedPower,
     own_tags,
 )
-from ansible_collections.fediversity.hosting.plugins.module_utils.reconcile import Change
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.sides import PARTS
 
-# changed by requests of their own, everything else by one change of the configuration
-APART = ("disk_size", "pool", "power")
+NETWORK_DEFAULTS = {"link_down": "0"}
 
 
 @dataclass(frozen=True)
-class Parameters:
-    """Parameters of a configuration change: what to set, which keys to delete."""
+class Difference:
+    """What one VM needs; every member but before and after says how.
 
-    values: Mapping[str, str | int | bool] = field(default_factory=dict)
-    deleted: tuple[str, ...] = ()
-
-
-def change_of(desired: VmDesired, actual: VmActual | None) -> Change[VmDesired, VmActual]:
-    """What is to be done for one machine.
-
-    :raises InvalidInput: its desired state cannot be reached: parts missing for creation, or a disk would shrink.
+    :param values: text by key of the configuration, to set.
+    :param deleted: keys to delete; volumes of disks among them are deleted too.
+    :param power: the state to reach; None if it is reached or left alone.
+    :param risky: a safety snapshot is worth it.
     """
-    if desired.state == "absent":
-        before = {"vmid": actual.vmid, "node": actual.node} if actual else {}
-        return Change(desired.name, "delete" if actual else "unchanged", before, {}, desired, actual)
-    if actual is None:
-        _check_creation(desired)
-        return Change(desired.name, "create", {}, wanted(desired, None), desired, None)
-    _check_disk(desired, actual)
-    want, have = wanted(desired, actual), shown(actual)
-    keys = [key for key in want if want[key] != have[key]]
-    before, after = {key: have[key] for key in keys}, {key: want[key] for key in keys}
-    return Change(desired.name, "update" if keys else "unchanged", before, after, desired, actual)
+
+    before: Mapping[str, Any] = field(default_factory=dict)
+    after: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, str] = field(default_factory=dict)
+    deleted: tuple[str, ...] = ()
+    disks: DiskChanges = field(default_factory=DiskChanges)
+    target: str | None = None
+    pool: str | None = None
+    parts: tuple[str, ...] = ()
+    power: WantedPower | None = None
+    template: bool = False
+    reboot: bool = False
+    rollback: str | None = None
+    risky: bool = False
 
 
-def _check_creation(desired: VmDesired) -> None:
-    for name, value in (("node", desired.node), ("disk", desired.disk)):
-        if value is None:
-            raise InvalidInput(
-                "the virtual machine does not exist and cannot be created without this field",
-                where=f"VM {desired.name}, {name}",
-                hint="Give node, disk.storage and disk.import_from",
-            )
+@dataclass
+class _Findings:
+    """What was found so far, for one VM."""
 
+    desired: VmDesired
+    actual: VmActual
+    before: dict[str, Any] = field(default_factory=dict)
+    after: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, str] = field(default_factory=dict)
+    deleted: list[str] = field(default_factory=list)
+    risky: bool = False
 
-def _check_disk(desired: VmDesired, actual: VmActual) -> None:
-    size = desired.disk.size if desired.disk else None
-    if size is None:
-        return
-    where = f"VM {desired.name}, disk.size"
-    if actual.disk_size is None:
-        raise InvalidInput(
-            f"VM {actual.vmid} has no disk {SYSTEM_DISK} with a size", where=where, hint="Leave disk.size out"
+    def differs(self, key: str, have: Any, want: Any) -> bool:
+        if have == want:
+            return False
+        self.before[key], self.after[key] = have, want
+        return True
+
+    def store(self, key: str, text: str) -> None:
+        # an empty value would read back as a blank
+        if text:
+            self.values[key] = text
+        elif key in self.actual.config:
+            self.deleted.append(key)
+
+    def settings(self) -> None:
+        config = self.actual.config
+        for option, value in _settings(self.desired, self.actual).items():
+            spec = field_of(option)
+            have = spec.of(config)
+            want = spec.merge(value, have)
+            # a new VM is told everything, because it does not begin with the server's defaults
+            if self.differs(option, have if self.actual.vmid else None, want):
+                self.store(spec.key, spec.format(want, config.get(spec.key, "")))
+                self.risky = self.risky or spec.risky
+        for key, text in self.desired.raw.items():
+            if self.differs(f"options.{key}", parse_raw(key, config.get(key)), parse_raw(key, text)):
+                self.store(key, text or "")
+                self.risky = True
+        tags = wanted_tags(self.desired, self.actual)
+        if self.differs("tags", sorted(parse_tags(config.get("tags", ""))), sorted(tags)):
+            self.store("tags", format_tags(tags))
+
+    def networks(self) -> None:
+        if self.desired.networks is None:
+            return
+        present = networks(self.actual.config)
+        merged = merged_networks(self.desired.networks, present)
+        if not self.differs("networks", shown_networks(present), shown_networks(merged)):
+            return
+        for number, network in merged.items():
+            if number not in present or shown_network(network) != shown_network(present[number]):
+                self.values[f"net{number}"] = format_network(network)
+        self.deleted += [f"net{number}" for number in sorted(present) if number not in merged]
+
+    def cloud_init_drive(self) -> None:
+        """A clone of a source without one gets it, because cloud-init's settings would otherwise reach nobody."""
+        if not self.actual.unfinished or has_cloud_init_drive(self.actual.config):
+            return
+        if self.desired.settings.keys() & CLOUD_INIT_OPTIONS and self.differs("cloud_init_drive", "", CLOUD_INIT_DRIVE):
+            self.values[CLOUD_INIT_DRIVE] = f"{_cloud_init_storage(self.desired, self.actual)}:cloudinit"
+
+    def volumes(self) -> DiskChanges:
+        where, config = f"VM {self.desired.name}", self.actual.config
+        disks = disk_changes(self.desired.disks, config, where)
+        if disks.after:
+            self.before["disks"], self.after["disks"] = disks.before, disks.after
+        before, after, firmware = firmware_changes(self.desired.firmware, config, where)
+        self.before.update(before)
+        self.after.update(after)
+        self.values.update({**firmware, **disks.values})
+        self.deleted += disks.deleted
+        self.risky = self.risky or bool(firmware or disks.values or disks.deleted or disks.moved)
+        return disks
+
+    def parts(self) -> tuple[str, ...]:
+        desired, actual = self.desired.parts, self.actual.parts
+        return tuple(
+            part.key
+            for part in PARTS
+            if part.key in desired and self.differs(part.key, *part.compare(desired[part.key], actual.get(part.key)))
         )
-    if size < actual.disk_size:
-        raise InvalidInput(
-            f"the disk has {format_size(actual.disk_size)} and cannot shrink to {format_size(size)}",
+
+
+def difference(desired: VmDesired, actual: VmActual, target: str | None = None) -> Difference:
+    """What differs.
+
+    :param target: node to which the VM is to move.
+    :raises InvalidInput: the desired state cannot be reached: a disk would shrink, a template would be a VM again.
+    """
+    if actual.vmid and not actual.config:
+        return _power_only(desired, actual)
+    found = _Findings(desired, actual)
+    found.settings()
+    found.networks()
+    found.cloud_init_drive()
+    disks = found.volumes()
+    changes_pool = desired.pool is not None and found.differs("pool", actual.pool, desired.pool)
+    moves = target is not None and found.differs("node", actual.node, target)
+    parts = found.parts()
+    power = power_to_reach(desired, actual)
+    if power is not None:
+        found.differs("power", actual.power, power)
+    template = _template(desired, actual) and found.differs("template", False, True)
+    stays_on = actual.power == "started" and power is None
+    reboots = desired.reboot_pending and stays_on and found.differs("pending", list(actual.pending), [])
+    if desired.rollback is not None:
+        found.differs("rollback", "", desired.rollback)
+    return Difference(
+        before=found.before,
+        after=found.after,
+        values=found.values,
+        deleted=tuple(found.deleted),
+        disks=disks,
+        target=target if moves else None,
+        pool=desired.pool if changes_pool else None,
+        parts=parts,
+        power=power,
+        template=template,
+        reboot=reboots,
+        rollback=desired.rollback,
+        risky=found.risky or template,
+    )
+
+
+def _power_only(desired: VmDesired, actual: VmActual) -> Difference:
+    """Nothing else was asked for, so nothing else was read."""
+    power = power_to_reach(desired, actual)
+    if power is None:
+        return Difference()
+    return Difference({"power": actual.power}, {"power": power}, power=power)
+
+
+def names_power_only(desired: VmDesired) -> bool:
+    """Whether the item asks for nothing but a power state, so that the configuration need not be read."""
+    return desired == VmDesired(
+        name=desired.name,
+        vmid=desired.vmid,
+        power=desired.power,
+        shutdown=desired.shutdown,
+        settings={"name": desired.name},
+    )
+
+
+def _settings(desired: VmDesired, actual: VmActual) -> Mapping[str, Any]:
+    """The given settings; a clone that was not finished loses the mark that it carries until then."""
+    if not actual.unfinished or "description" in desired.settings:
+        return desired.settings
+    return {**desired.settings, "description": without_mark(actual.config.get("description", ""))}
+
+
+def _cloud_init_storage(desired: VmDesired, actual: VmActual) -> str:
+    for disk in desired.disks:
+        if disk.slot == SYSTEM_DISK and disk.storage:
+            return disk.storage
+    return actual.config.get(SYSTEM_DISK, "").partition(":")[0]
+
+
+def power_to_reach(desired: VmDesired, actual: VmActual) -> WantedPower | None:
+    """The power to reach by requests of our own; None if there is nothing to do.
+
+    With a high-availability state that says so, its manager starts and stops.
+    """
+    ha = desired.parts.get("ha")
+    if ha is not None and rules_power(ha.state) and desired.power != "paused":
+        return None
+    return None if desired.power in ("unmanaged", actual.power) else desired.power
+
+
+def is_template(config: Mapping[str, str]) -> bool:
+    return parse_bool(config.get("template", "0"))
+
+
+def _template(desired: VmDesired, actual: VmActual) -> bool:
+    """Whether the VM is to become a template.
+
+    :raises InvalidInput: it runs and shall stay so, or it is one and shall be none.
+    """
+    where, is_one = f"VM {desired.name}, template", is_template(actual.config)
+    if is_one and not desired.template:
+        raise NotOwned(
+            f"the tag of the machine is on guest {actual.vmid}, which is a template",
             where=where,
-            hint="Ask for at least the present size",
+            hint="Say template: true if that is wanted, or remove the tag there",
         )
+    if not desired.template or is_one:
+        return False
+    if actual.power != "stopped" and desired.power == "unmanaged":
+        raise InvalidInput(
+            "a running virtual machine cannot become a template", where=where, hint="Say power: stopped, or stop it"
+        )
+    return True
 
 
-def wanted(desired: VmDesired, actual: VmActual | None) -> dict[str, Any]:
-    """The fields that the desired state names, as plain values; what it leaves open comes from *actual*."""
-    cloud_init = desired.cloud_init
-    networks = None if desired.networks is None else merged_networks(desired, actual)
-    values = {
-        "name": desired.name,
-        "cores": desired.cores,
-        "memory": desired.memory,
-        "disk_size": desired.disk.size if desired.disk else None,
-        "networks": None if networks is None else _networks(networks),
-        **_cloud_init(cloud_init),
-        "tags": sorted(wanted_tags(desired, actual)),
-        "pool": desired.pool,
-        "description": desired.description,
-        "onboot": desired.onboot,
-        "agent": desired.agent,
-        "power": desired.power,
-    }
-    return {key: value for key, value in values.items() if value is not None}
+def wanted_tags(desired: VmDesired, actual: VmActual) -> frozenset[str]:
+    """The desired tags, or the present ones; ours are always among them.
+
+    A clone that was not finished has the tags of its source: those that mark another machine are not kept.
+    """
+    if desired.tags is not None:
+        return desired.tags
+    present = parse_tags(actual.config.get("tags", ""))
+    if actual.unfinished:
+        present = frozenset(tag for tag in present if not tag.startswith(machine_tag("")))
+    return present | own_tags(desired.name)
 
 
-def shown(actual: VmActual) -> dict[str, Any]:
-    """All fields of the VM that is there, as plain values."""
-    return {
-        "name": actual.name,
-        "cores": actual.cores,
-        "memory": actual.memory,
-        "disk_size": actual.disk_size,
-        "networks": _networks(dict(actual.networks)),
-        **_cloud_init(actual.cloud_init),
-        "tags": sorted(actual.tags),
-        "pool": actual.pool,
-        "description": actual.description,
-        "onboot": actual.onboot,
-        "agent": actual.agent,
-        "power": actual.power,
-    }
-
-
-def _cloud_init(cloud_init: CloudInit) -> dict[str, Any]:
-    return {
-        "user": cloud_init.user,
-        "ssh_keys": None if cloud_init.ssh_keys is None else sorted(cloud_init.ssh_keys),
-        "addresses": None if cloud_init.ip is None else _addresses(cloud_init.ip),
-        "nameservers": None if cloud_init.nameservers is None else list(cloud_init.nameservers),
-        "search_domains": None if cloud_init.search_domains is None else list(cloud_init.search_domains),
-    }
-
-
-def _addresses(ip: IpConfig) -> list[str]:
-    pairs = ((ip.ipv4, ip.gateway4), (ip.ipv6, ip.gateway6))
-    return [f"{address} via {gateway}" if gateway else address for address, gateway in pairs if address]
-
-
-def _networks(networks: Mapping[int, Network]) -> dict[str, dict[str, Any]]:
-    return {
-        f"net{number}": {
-            "bridge": network.bridge,
-            "model": network.model,
-            "tag": network.tag,
-            "firewall": network.firewall,
-            "mac": network.mac,
-        }
-        for number, network in sorted(networks.items())
-    }
-
-
-def wanted_tags(desired: VmDesired, actual: VmActual | None) -> frozenset[str]:
-    """The desired tags, or the present ones; ours are always among them."""
-    return own_tags(desired.name) | (desired.tags if desired.tags is not None else actual.tags if actual else set())
-
-
-def merged_networks(desired: VmDesired, actual: VmActual | None) -> dict[int, Network]:
+def merged_networks(wanted: tuple[Network, ...], present: Mapping[int, Network]) -> dict[int, Network]:
     """The desired network devices with the MAC address and the further keys of the present ones."""
-    present = actual.networks if actual else {}
     return {
-        number: replace(network, mac=network.mac or present[number].mac, others=present[number].others)
+        number: replace(
+            network,
+            mac=network.mac or present[number].mac,
+            others=tuple(sorted({**dict(present[number].others), **dict(network.others)}.items())),
+        )
         if number in present
         else network
-        for number, network in enumerate(desired.networks or ())
+        for number, network in enumerate(wanted)
     }
 
 
-def config_parameters(desired: VmDesired, actual: VmActual | None, keys: Collection[str]) -> Parameters:
-    """What to send to make the fields *keys* of the configuration equal to the desired state."""
-    cloud_init = desired.cloud_init
-    candidates: dict[str, tuple[str, str | int | bool | None]] = {
-        "name": ("name", desired.name),
-        "cores": ("cores", desired.cores),
-        "memory": ("memory", desired.memory),
-        "onboot": ("onboot", desired.onboot),
-        "agent": ("agent", _agent(desired, actual)),
-        "description": ("description", desired.description),
-        "tags": ("tags", format_tags(wanted_tags(desired, actual))),
-        "user": ("ciuser", cloud_init.user),
-        "ssh_keys": ("sshkeys", format_ssh_keys(cloud_init.ssh_keys or ())),
-        "addresses": ("ipconfig0", format_ip_config(cloud_init.ip or IpConfig())),
-        "nameservers": ("nameserver", " ".join(cloud_init.nameservers or ())),
-        "search_domains": ("searchdomain", " ".join(cloud_init.search_domains or ())),
-    }
-    values = {name: value for key, (name, value) in candidates.items() if key in keys and value is not None}
-    # an empty value would read back as a blank
-    deleted = [name for name, value in values.items() if value == ""]
-    if "networks" in keys:
-        present = actual.networks if actual else {}
-        networks = merged_networks(desired, actual)
-        for number, network in networks.items():
-            if network != present.get(number):
-                values[f"net{number}"] = format_network(network)
-        deleted += [f"net{number}" for number in sorted(present) if number not in networks]
-    return Parameters({name: value for name, value in values.items() if value != ""}, tuple(deleted))
+def shown_networks(devices: Mapping[int, Network]) -> dict[str, dict[str, Any]]:
+    return {f"net{number}": shown_network(network) for number, network in sorted(devices.items())}
 
 
-def _agent(desired: VmDesired, actual: VmActual | None) -> str | None:
-    if desired.agent is None:
-        return None
-    options = actual.agent_options if actual else ()
-    return format_properties([("enabled", str(int(desired.agent))), *options])
-
-
-def create_parameters(desired: VmDesired, vmid: int) -> dict[str, str | int | bool]:
-    """Parameters of ``POST /nodes/{node}/qemu``: the image is imported and everything set in one request.
-
-    A disk that is to be larger than the image grows before the first boot, when the guest grows its file system;
-    otherwise the server starts the VM itself.
-    """
-    disk = desired.disk
-    if disk is None:
-        raise InvalidInput("a disk is needed", where=f"VM {desired.name}, disk")
+def shown_network(network: Network) -> dict[str, Any]:
+    """One device as plain values; a key at its default is as good as none."""
+    others = {key: value for key, value in network.others if NETWORK_DEFAULTS.get(key) != value}
     return {
-        "vmid": vmid,
-        "ostype": "l26",
-        "scsihw": "virtio-scsi-single",
-        SYSTEM_DISK: f"{disk.storage}:0,import-from={disk.import_from},discard=on",
-        CLOUD_INIT_DRIVE: f"{disk.storage}:cloudinit",
-        "boot": f"order={SYSTEM_DISK}",
-        "serial0": "socket",
-        # on by default; the system is updated by its configuration, never by cloud-init
-        "ciupgrade": False,
-        **config_parameters(desired, None, wanted(desired, None)).values,
-        **({"pool": desired.pool} if desired.pool else {}),
-        **({"start": True} if starts_itself(desired) else {}),
+        "bridge": network.bridge,
+        "model": network.model,
+        "tag": network.tag,
+        "firewall": network.firewall,
+        "mac": network.mac,
+        **others,
     }
 
 
-def starts_itself(desired: VmDesired) -> bool:
-    """Whether the server starts the new VM, or we do after its disk has grown."""
-    return desired.power == "started" and desired.disk is not None and desired.disk.size is None
+def deletion(desired: VmDesired, actual: VmActual) -> dict[str, Any]:
+    """What diff mode shows of a VM that is to go.
+
+    :raises Denied: it is protected, and nobody asked to lift that.
+    """
+    protected = BY_OPTION["protection"].of(actual.config)
+    if protected and desired.settings.get("protection") is not False:
+        raise Denied(
+            f"VM {actual.vmid} is protected against deletion",
+            where=f"VM {desired.name}, protection",
+            hint="Say protection: false beside state: absent, or lift the protection in Proxmox VE",
+        )
+    return {"vmid": actual.vmid, "node": actual.node}

@@ -19,18 +19,15 @@ from urllib.parse import quote, unquote
 
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.model import (
     NIC_MODELS,
-    CloudInit,
+    Drive,
     IpConfig,
     Network,
-    Power,
-    VmActual,
 )
 
-SYSTEM_DISK = "scsi0"
-CLOUD_INIT_DRIVE = "ide2"
 UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 SIZE = re.compile(r"(\d+)([KMGT]?)\Z")
 NETWORK_KEY = re.compile(r"net(\d+)\Z")
+DISK_KEY = re.compile(r"(scsi|virtio|sata|ide)\d+\Z")
 SEPARATORS = re.compile(r"[\s,;]+")
 
 
@@ -41,7 +38,7 @@ def parse_properties(text: str, default_key: str) -> dict[str, str]:
         key, equals, value = part.strip().partition("=")
         if not equals and number == 0:
             key, value = default_key, key
-        if key:
+        if key and (value or key != default_key):
             found[key] = value
     return found
 
@@ -102,15 +99,44 @@ def format_network(network: Network) -> str:
     return ",".join(filter(None, [model, format_properties([*values, *network.others])]))
 
 
+def networks(config: Mapping[str, str]) -> dict[int, Network]:
+    """The network devices by number (0 is net0)."""
+    return {int(match[1]): parse_network(text) for key, text in config.items() if (match := NETWORK_KEY.match(key))}
+
+
+def parse_drive(text: str) -> Drive:
+    """``local:100/vm-100-disk-0.qcow2,discard=on,size=1600M``, in any order."""
+    values = parse_properties(text, "file")
+    volume = values.pop("file", values.pop("volume", ""))
+    size = parse_size(values.pop("size", ""))
+    return Drive(volume, size, tuple(sorted(values.items())))
+
+
+def format_drive(drive: Drive) -> str:
+    """The text of a disk that is there, with its volume and size."""
+    size = [] if drive.size is None else [("size", format_size(drive.size))]
+    return ",".join(filter(None, [drive.volume, format_properties([*sorted(drive.options), *size])]))
+
+
+def drives(config: Mapping[str, str]) -> dict[str, Drive]:
+    """The disks by slot; CD drives, cloud-init's among them, are none."""
+    found = {key: parse_drive(text) for key, text in config.items() if DISK_KEY.match(key)}
+    return {key: drive for key, drive in found.items() if ("media", "cdrom") not in drive.options}
+
+
+def has_cloud_init_drive(config: Mapping[str, str]) -> bool:
+    return any(DISK_KEY.match(key) and "cloudinit" in parse_drive(text).volume for key, text in config.items())
+
+
 def parse_ip_config(text: str) -> IpConfig:
     """``ip=10.0.0.5/24,gw=10.0.0.1,ip6=auto``; addresses in their shortest form."""
     values = parse_properties(text, "")
     ipv6 = values.get("ip6")
     return IpConfig(
         ipv4=_interface(values.get("ip")),
-        gateway4=_address(values.get("gw")),
+        gateway4=parse_address(values.get("gw")),
         ipv6="dhcp6" if ipv6 == "dhcp" else _interface(ipv6),
-        gateway6=_address(values.get("gw6")),
+        gateway6=parse_address(values.get("gw6")),
     )
 
 
@@ -126,7 +152,8 @@ def _interface(text: str | None) -> str | None:
         return text
 
 
-def _address(text: str | None) -> str | None:
+def parse_address(text: str | None) -> str | None:
+    """An address in its shortest form; what is none is returned as it is."""
     try:
         return str(ipaddress.ip_address(text)) if text else None
     except ValueError:
@@ -164,46 +191,21 @@ def target_config(rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], tu
         value = row.get("pending", None if row.get("delete") else row.get("value"))
         if value is not None:
             config[key] = str(value)
+        if "pending" in row and "value" in row and DISK_KEY.match(key):
+            config[key] = _with_present_size(str(row["value"]), str(row["pending"]))
     return config, tuple(sorted(waiting))
 
 
-def _incarnation(config: Mapping[str, str]) -> str:
-    """``vmgenid`` changes with every creation, restore and rollback; ``0`` turns it off (Proxmox VE: qm.conf)."""
+def _with_present_size(present: str, pending: str) -> str:
+    """A disk that waits for new options grows at once: its size is a fact of the volume, not an option that waits."""
+    now, later = parse_drive(present), parse_drive(pending)
+    return format_drive(replace(later, size=now.size)) if now.volume == later.volume else pending
+
+
+def incarnation(config: Mapping[str, str]) -> str:
+    """What changes when the VM is made anew, restored or rolled back to a snapshot.
+
+    The generation id (``0`` turns it off; Proxmox VE: qm.conf), the SMBIOS id where there is none.
+    """
     generation = config.get("vmgenid", "0")
     return generation if generation != "0" else parse_properties(config.get("smbios1", ""), "").get("uuid", "")
-
-
-def parse_config(base: VmActual, rows: Sequence[Mapping[str, Any]], power: Power) -> VmActual:
-    """*base* (identity, node, pool) with everything that GET ``pending`` says.
-
-    What is absent has the server's default: one core, 512 MiB, no agent, not started at boot.
-    """
-    config, waiting = target_config(rows)
-    agent = parse_properties(config.get("agent", "0"), "enabled")
-    disk = parse_properties(config.get(SYSTEM_DISK, ""), "file")
-    return replace(
-        base,
-        power=power,
-        name=config.get("name", ""),
-        cores=int(config.get("cores", "1")),
-        memory=int(parse_properties(config.get("memory", "512"), "current").get("current", "512")),
-        disk_size=parse_size(disk.get("size", "")),
-        networks={
-            int(match[1]): parse_network(value) for key, value in config.items() if (match := NETWORK_KEY.match(key))
-        },
-        cloud_init=CloudInit(
-            user=config.get("ciuser", "").strip(),
-            ssh_keys=parse_ssh_keys(config.get("sshkeys", "")),
-            ip=parse_ip_config(config.get("ipconfig0", "")),
-            nameservers=tuple(filter(None, map(_address, parse_words(config.get("nameserver", ""))))),
-            search_domains=parse_words(config.get("searchdomain", "")),
-        ),
-        tags=parse_tags(config.get("tags", "")),
-        description=config.get("description", "").rstrip("\n"),
-        onboot=parse_bool(config.get("onboot", "0")),
-        agent=parse_bool(agent.pop("enabled", "0")),
-        agent_options=tuple(sorted(agent.items())),
-        pending=waiting,
-        incarnation=_incarnation(config),
-        digest=config.get("digest"),
-    )

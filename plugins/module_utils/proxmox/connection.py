@@ -15,22 +15,32 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.client
 LIBRARIES = ("proxmoxer", "requests")
 
 
-def _from_environment(variable: str) -> dict[str, Any]:
-    return {"fallback": (env_fallback, [variable])}
+def _from_environment(*variables: str) -> dict[str, Any]:
+    return {"fallback": (env_fallback, list(variables))}
 
 
-# matches doc_fragments/proxmox.py
+# matches doc_fragments/proxmox.py; the second and third names are those of other tools
 CONNECTION_ARGUMENTS: dict[str, dict[str, Any]] = {
-    "api_host": {"type": "str", "required": True, **_from_environment("PROXMOX_HOST")},
+    "api_host": {
+        "type": "str",
+        "required": True,
+        **_from_environment("PROXMOX_HOST", "PROXMOX_URL", "PROXMOX_VE_ENDPOINT"),
+    },
     "api_port": {"type": "int", "default": 8006, **_from_environment("PROXMOX_PORT")},
-    "api_user": {"type": "str", "required": True, **_from_environment("PROXMOX_USER")},
+    "api_user": {
+        "type": "str",
+        "required": True,
+        **_from_environment("PROXMOX_USER", "PROXMOX_USERNAME", "PROXMOX_VE_USERNAME"),
+    },
     "api_token_id": {"type": "str", **_from_environment("PROXMOX_TOKEN_ID")},
     "api_token_secret": {"type": "str", "no_log": True, **_from_environment("PROXMOX_TOKEN_SECRET")},
-    "api_password": {"type": "str", "no_log": True, **_from_environment("PROXMOX_PASSWORD")},
+    "api_password": {"type": "str", "no_log": True, **_from_environment("PROXMOX_PASSWORD", "PROXMOX_VE_PASSWORD")},
     "validate_certs": {"type": "bool", "default": True, **_from_environment("PROXMOX_VALIDATE_CERTS")},
     "ca_path": {"type": "path", **_from_environment("PROXMOX_CA_PATH")},
-    "api_timeout": {"type": "int", "default": 40},
-    "task_timeout": {"type": "int", "default": 600},
+    "fingerprint": {"type": "list", "elements": "str", "default": [], **_from_environment("PROXMOX_FINGERPRINT")},
+    "api_timeout": {"type": "int", "default": 40, **_from_environment("PROXMOX_TIMEOUT")},
+    "task_timeout": {"type": "int", "default": 600, **_from_environment("PROXMOX_TASK_TIMEOUT")},
+    "lock_timeout": {"type": "int", "default": 60, **_from_environment("PROXMOX_LOCK_TIMEOUT")},
 }
 CONNECTION_RULES: dict[str, Any] = {
     "required_one_of": [("api_token_secret", "api_password")],
@@ -38,21 +48,26 @@ CONNECTION_RULES: dict[str, Any] = {
 }
 
 
+def connection_of(params: Mapping[str, Any]) -> Connection:
+    """The module's connection options; ``connect`` makes independent clients of them, one for each thread."""
+    return Connection(
+        host=params["api_host"],
+        port=params["api_port"],
+        user=params["api_user"],
+        token_id=params["api_token_id"],
+        token_secret=params["api_token_secret"],
+        password=params["api_password"],
+        validate_certs=params["validate_certs"],
+        ca_path=params["ca_path"],
+        fingerprints=tuple(params["fingerprint"]),
+        timeout=params["api_timeout"],
+        lock_timeout=params["lock_timeout"],
+    )
+
+
 def client_of(params: Mapping[str, Any]) -> Client:
     """A client for the module's connection options.
 
     :raises HostingError: an option cannot work, or a login with password fails.
     """
-    return connect(
-        Connection(
-            host=params["api_host"],
-            port=params["api_port"],
-            user=params["api_user"],
-            token_id=params["api_token_id"],
-            token_secret=params["api_token_secret"],
-            password=params["api_password"],
-            validate_certs=params["validate_certs"],
-            ca_path=params["ca_path"],
-            timeout=params["api_timeout"],
-        )
-    )
+    return connect(connection_of(params))

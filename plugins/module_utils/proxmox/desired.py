@@ -6,41 +6,64 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ansible_collections.fediversity.hosting.plugins.module_utils.errors import HostingError, InvalidInput
 from ansible_collections.fediversity.hosting.plugins.module_utils.names import LABEL_MAX, check_slug, machine_tag
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.addresses import (
+    desired_addresses,
+    plain_address,
+)
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.check import (
+    NODE,
+    STORAGE,
+    VMID_RANGE,
+    WORD,
+    Check,
+)
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.disks import desired_disks, desired_firmware
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.fields import RESERVED, shown_addresses
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.model import (
-    GIB,
     NIC_MODELS,
-    CloudInit,
-    Disk,
-    IpConfig,
+    Clone,
     Network,
+    Placement,
+    Shutdown,
     VmDesired,
     own_tags,
 )
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.sides import PARTS
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.snapshots import check_name
 
-# qemu-server: schema of POST /nodes/{node}/qemu
-MIN_MEMORY = 16
 MAX_DESCRIPTION = 8192
-VMID_RANGE = range(100, 1_000_000_000)
 VLAN_RANGE = range(1, 4095)
 # what the server stores unchanged: it lowers, sorts and joins everything else
 TAG = re.compile(r"[a-z0-9_][a-z0-9_+.-]*\Z")
 MAC = re.compile(r"[0-9A-F][02468ACE](:[0-9A-F]{2}){5}\Z")
-NODE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\Z")
-# one value inside a property string, a blank-separated list or a path
-WORD = re.compile(r"[^\s,;=/]+\Z")
-VOLUME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*:[^\s,;=]+\Z")
-# dhcp and auto are the server's words (pve-qm-ipconfig); dhcp6 tells DHCPv6 from DHCPv4 in one list
-DYNAMIC_IPV4 = ("dhcp",)
-DYNAMIC_IPV6 = ("dhcp6", "auto")
-Item = TypeVar("Item")
+DEVICE = re.compile(r"(scsi|virtio|sata|ide|net|hostpci|usb)\d+\Z")
+USER = re.compile(r"[a-z_][a-z0-9_-]*\Z")
+POOL = re.compile(r"[A-Za-z0-9_./-]+\Z")
+RAW_KEY = re.compile(r"[a-z][a-z0-9_-]*\Z")
+# crypt(5): $id$...; the server also takes plain text, which it stores in clear at creation
+CRYPT = re.compile(r"\$[0-9a-z-]+\$[^\s:]+\Z")
+# qemu-server: schema of POST /nodes/{node}/qemu
+NUMBERS: Mapping[str, range] = {
+    "cores": range(1, 8193),
+    "sockets": range(1, 129),
+    "vcpus": range(1, 8193),
+    "cpu_units": range(1, 262_145),
+    "memory": range(16, 4_178_945),
+    "balloon": range(0, 4_178_945),
+    "shares": range(0, 50_001),
+}
+FLAGS = ("numa", "protection", "onboot", "agent")
+CONTROLLERS = ("lsi", "lsi53c810", "virtio-scsi-pci", "virtio-scsi-single", "megasas", "pvscsi")
+SYSTEMS = (
+    *("other", "wxp", "w2k", "w2k3", "w2k8", "wvista", "win7", "win8", "win10", "win11", "l24", "l26", "solaris"),
+)
+HOTPLUG_FEATURES = ("network", "disk", "cpu", "memory", "usb", "cloudinit")
 
 
 def desired_machines(items: Sequence[Mapping[str, Any]]) -> tuple[VmDesired, ...]:
@@ -75,82 +98,196 @@ def desired_machine(item: Mapping[str, Any]) -> VmDesired:
     :raises InvalidInput: a value is refused; names the VM and the field.
     """
     name = check_slug(str(item["name"]), f"VM {item['name']!r}, name", LABEL_MAX)
-    check = _Check(f"VM {name}", item)
+    check = Check(f"VM {name}", item)
+    seconds = range(0, 86_401)
+    force = item.get("force_stop")
+    safety = item.get("safety_snapshot") == "risky"
     return VmDesired(
         name=name,
         state=item.get("state") or "present",
         vmid=check.number("vmid", VMID_RANGE),
         node=check.text("node", NODE, "the name of a node"),
-        power=item.get("power") or "started",
-        cores=check.number("cores", range(1, 8193)),
-        memory=check.number("memory", range(MIN_MEMORY, 4178945)),
-        disk=_disk(check),
+        migrate=bool(item.get("migrate")),
+        placement=_placement(check),
+        power=_power(check),
+        shutdown=Shutdown(_given(check.number("shutdown_timeout", seconds), 60), force is None or bool(force)),
+        reboot_pending=item.get("reboot") == "if_pending",
+        template=item.get("template"),
+        clone=_clone(check),
+        settings={key: value for key, value in _settings(check, name).items() if value is not None},
+        raw=_raw(check),
+        disks=desired_disks(check),
+        firmware=desired_firmware(check),
         networks=check.each("networks", _network),
-        cloud_init=_cloud_init(check),
         tags=_tags(check, name),
-        pool=check.text("pool", re.compile(r"[A-Za-z0-9_./-]+\Z"), "the name of a pool"),
-        description=_description(check),
-        onboot=item.get("onboot"),
-        agent=item.get("agent"),
+        pool=check.text("pool", POOL, "the name of a pool"),
+        password_hash=_password_hash(check),
+        agent_wait=_given(check.number("agent_wait", seconds), 0),
+        safety_snapshots=_given(check.number("safety_snapshots_kept", range(1, 101)), 2) if safety else 0,
+        rollback=check_name(check, "rollback"),
+        parts={part.key: part.desired(check, item[part.key]) for part in PARTS if item.get(part.key) is not None},
     )
 
 
-@dataclass(frozen=True)
-class _Check:
-    """Looks at the fields of one option dictionary; every refusal names the VM and the field."""
-
-    where: str
-    values: Mapping[str, Any]
-
-    def refused(self, field_name: str, value: object, wanted: str) -> InvalidInput:
-        return InvalidInput(f"{value!r} is refused", where=f"{self.where}, {field_name}", hint=f"Use {wanted}")
-
-    def number(self, field_name: str, allowed: range) -> int | None:
-        value = self.values.get(field_name)
-        if value is not None and value not in allowed:
-            raise self.refused(field_name, value, f"a number from {allowed[0]} to {allowed[-1]}")
-        return value
-
-    def text(self, field_name: str, pattern: re.Pattern[str], wanted: str) -> str | None:
-        value = self.values.get(field_name)
-        if value is not None and not pattern.match(value):
-            raise self.refused(field_name, value, wanted)
-        return value
-
-    def required(self, field_name: str, pattern: re.Pattern[str], wanted: str) -> str:
-        value = self.text(field_name, pattern, wanted)
-        if value is None:
-            raise self.refused(field_name, value, wanted)
-        return value
-
-    def inside(self, field_name: str, values: Mapping[str, Any]) -> _Check:
-        return _Check(f"{self.where}, {field_name}", values)
-
-    def each(self, field_name: str, parse: Callable[[_Check], Item]) -> tuple[Item, ...] | None:
-        """The list of dictionaries *field_name*, parsed one by one."""
-        values = self.values.get(field_name)
-        if values is None:
-            return None
-        return tuple(parse(self.inside(f"{field_name}[{number}]", value)) for number, value in enumerate(values))
+def _given(value: int | None, default: int) -> int:
+    return default if value is None else value
 
 
-def _disk(check: _Check) -> Disk | None:
-    values = check.values.get("disk")
+def _power(check: Check) -> Any:
+    power = check.one_of("power", ("started", "stopped", "paused", "unmanaged")) or "started"
+    if check.values.get("template") and power not in ("stopped", "unmanaged"):
+        raise check.refused("power", power, "stopped or unmanaged, because a template never runs")
+    return power
+
+
+def _placement(check: Check) -> Placement | None:
+    values = check.values.get("placement")
     if values is None:
         return None
-    inner = check.inside("disk", values)
-    size = inner.number("size", range(1, 1_048_577))
-    return Disk(
-        storage=inner.required("storage", re.compile(r"[A-Za-z][A-Za-z0-9_.-]*\Z"), "the name of a storage"),
-        import_from=inner.required("import_from", VOLUME, "a volume, such as local:import/nixos.qcow2"),
-        size=None if size is None else size * GIB,
+    inner = check.inside("placement", values)
+    nodes, machines = values.get("nodes"), values.get("apart_from") or ()
+    for node in nodes or ():
+        if not NODE.match(node):
+            raise inner.refused("nodes", node, "names of nodes")
+    if nodes is not None and not nodes:
+        raise inner.refused("nodes", nodes, "at least one node, or leave nodes out to allow all")
+    return Placement(None if nodes is None else frozenset(nodes), frozenset(machines), bool(values.get("strict")))
+
+
+def _clone(check: Check) -> Clone | None:
+    values = check.values.get("clone")
+    if values is None:
+        return None
+    inner = check.inside("clone", values)
+    disk = check.values.get("disk") or {}
+    if disk.get("import_from"):
+        raise check.refused("clone", values, "either clone or disk.import_from")
+    vmid = inner.number("vmid", VMID_RANGE)
+    if vmid is None:
+        raise inner.refused("vmid", vmid, "the VMID to copy")
+    return Clone(
+        vmid,
+        values.get("full"),
+        inner.text("storage", STORAGE, "the name of a storage"),
+        inner.one_of("format", ("raw", "qcow2", "vmdk")),
+        check_name(inner, "snapshot"),
     )
 
 
-def _network(check: _Check) -> Network:
-    model = str(check.values.get("model") or "virtio")
-    if model not in NIC_MODELS:
-        raise check.refused("model", model, f"one of {', '.join(NIC_MODELS)}")
+def _settings(check: Check, name: str) -> dict[str, Any]:
+    """Values of the table in fields.py, None where an option is not given."""
+    item = check.values
+    return {
+        "name": name,
+        **{option: check.number(option, allowed) for option, allowed in NUMBERS.items()},
+        **{option: item.get(option) for option in FLAGS},
+        "cpu": check.text("cpu", WORD, "the name of a CPU model, such as host"),
+        "cpu_limit": _decimal(check, "cpu_limit", 128),
+        "machine": check.text("machine", WORD, "a machine type, such as q35"),
+        "bios": check.one_of("bios", ("seabios", "ovmf")),
+        "scsi_controller": check.one_of("scsi_controller", CONTROLLERS),
+        "os_type": check.one_of("os_type", SYSTEMS),
+        "vga": check.text("vga", WORD, "a display type, such as std or serial0"),
+        "boot_order": _words(check, "boot_order", DEVICE, "devices, such as scsi0 and net0"),
+        "hotplug": _hotplug(check),
+        "startup": _startup(check),
+        "description": _description(check),
+        **_cloud_init(check),
+        **_addresses(check),
+    }
+
+
+def _decimal(check: Check, option: str, most: int) -> float | None:
+    value = check.values.get(option)
+    if value is not None and not 0 <= value <= most:
+        raise check.refused(option, value, f"a number from 0 to {most}")
+    return None if value is None else float(value)
+
+
+def _words(check: Check, option: str, pattern: re.Pattern[str], wanted: str) -> list[str] | None:
+    values = check.values.get(option)
+    for value in values or ():
+        if not pattern.match(value):
+            raise check.refused(option, value, wanted)
+    return None if values is None else list(values)
+
+
+def _hotplug(check: Check) -> list[str] | None:
+    values = check.values.get("hotplug")
+    for value in values or ():
+        if value not in HOTPLUG_FEATURES:
+            raise check.refused("hotplug", value, f"some of {', '.join(HOTPLUG_FEATURES)}")
+    return None if values is None else sorted(set(values))
+
+
+def _startup(check: Check) -> dict[str, int] | None:
+    values = check.values.get("startup")
+    if values is None:
+        return None
+    inner = check.inside("startup", values)
+    numbers = {key: inner.number(key, range(0, 1_000_000)) for key in ("order", "up", "down")}
+    return {key: number for key, number in numbers.items() if number is not None}
+
+
+def _description(check: Check) -> str | None:
+    """The server cuts trailing newlines; so do we, to compare equal."""
+    value = check.values.get("description")
+    if value is None:
+        return None
+    if len(value) > MAX_DESCRIPTION:
+        raise check.refused("description", f"{value[:40]}...", f"at most {MAX_DESCRIPTION} characters")
+    return str(value).rstrip("\n")
+
+
+def _cloud_init(check: Check) -> dict[str, Any]:
+    values = check.values.get("cloud_init")
+    if values is None:
+        return {}
+    inner = check.inside("cloud_init", values)
+    keys = values.get("ssh_keys")
+    for key in keys or ():
+        if len(key.split()) < 2 or len(key.splitlines()) != 1 or key.startswith("#"):
+            raise inner.refused("ssh_keys", key, "one public key per entry, such as ssh-ed25519 AAAA... name")
+    servers = values.get("nameservers")
+    return {
+        "user": inner.text("user", USER, "the name of a user"),
+        "ssh_keys": None if keys is None else sorted({key.strip() for key in keys}),
+        "nameservers": None if servers is None else [plain_address(inner, "nameservers", one) for one in servers],
+        "search_domains": _words(inner, "search_domains", re.compile(r"[A-Za-z0-9.-]+\Z"), "domain names"),
+        "upgrade": values.get("upgrade"),
+    }
+
+
+def _addresses(check: Check) -> dict[str, Any]:
+    """Addresses by device: those of cloud_init are those of the first one."""
+    found: dict[str, Any] = {}
+    for number, values in enumerate(check.values.get("networks") or ()):
+        ip = desired_addresses(check.inside(f"networks[{number}]", values))
+        if ip is not None:
+            found[f"addresses{number or ''}"] = shown_addresses(ip)
+    cloud_init = check.values.get("cloud_init")
+    ip = desired_addresses(check.inside("cloud_init", cloud_init)) if cloud_init is not None else None
+    if ip is None:
+        return found
+    if "addresses" in found:
+        raise check.refused("cloud_init, addresses", shown_addresses(ip), "either these or networks[0].addresses")
+    return {**found, "addresses": shown_addresses(ip)}
+
+
+def _password_hash(check: Check) -> str | None:
+    value = (check.values.get("cloud_init") or {}).get("password_hash")
+    if value is not None and not CRYPT.match(value):
+        # the value is not quoted: it is a secret, perhaps the password itself
+        raise InvalidInput(
+            "the value is no crypt hash",
+            where=f"{check.where}, cloud_init, password_hash",
+            hint="Give a hash such as $6$... (mkpasswd -m sha-512), never the password",
+        )
+    return value
+
+
+def _network(check: Check) -> Network:
+    model = check.one_of("model", NIC_MODELS) or "virtio"
     mac = check.values.get("mac")
     if mac is not None and not MAC.match(mac.upper()):
         raise check.refused("mac", mac, "a unicast address, such as BC:24:11:00:00:01")
@@ -160,80 +297,26 @@ def _network(check: _Check) -> Network:
         tag=check.number("tag", VLAN_RANGE),
         firewall=bool(check.values.get("firewall")),
         mac=None if mac is None else mac.upper(),
+        others=tuple((key, value) for key, value in _network_others(check).items() if value is not None),
     )
 
 
-def _cloud_init(check: _Check) -> CloudInit:
-    values = check.values.get("cloud_init")
-    if values is None:
-        return CloudInit()
-    inner = check.inside("cloud_init", values)
-    keys = values.get("ssh_keys")
-    for key in keys or ():
-        if len(key.split()) < 2 or len(key.splitlines()) != 1 or key.startswith("#"):
-            raise inner.refused("ssh_keys", key, "one public key per entry, such as ssh-ed25519 AAAA... name")
-    servers = values.get("nameservers")
-    domains = values.get("search_domains")
-    for domain in domains or ():
-        if not re.match(r"[A-Za-z0-9.-]+\Z", domain):
-            raise inner.refused("search_domains", domain, "domain names")
-    return CloudInit(
-        user=inner.text("user", re.compile(r"[a-z_][a-z0-9_-]*\Z"), "the name of a user"),
-        ssh_keys=None if keys is None else frozenset(key.strip() for key in keys),
-        ip=_ip_config(inner),
-        nameservers=None if servers is None else tuple(_address(inner, "nameservers", server) for server in servers),
-        search_domains=None if domains is None else tuple(domains),
-    )
+def _network_others(check: Check) -> dict[str, str | None]:
+    mtu, queues = check.number("mtu", range(1, 65_521)), check.number("queues", range(0, 65))
+    rate, down, trunks = _decimal(check, "rate", 10_240), check.values.get("link_down"), check.values.get("trunks")
+    for tag in trunks or ():
+        if tag not in VLAN_RANGE:
+            raise check.refused("trunks", tag, "VLAN tags from 1 to 4094")
+    return {
+        "trunks": None if trunks is None else ";".join(str(tag) for tag in sorted(set(trunks))),
+        "mtu": None if mtu is None else str(mtu),
+        "queues": None if queues is None else str(queues),
+        "rate": None if rate is None else f"{rate:g}",
+        "link_down": None if down is None else str(int(down)),
+    }
 
 
-def _ip_config(check: _Check) -> IpConfig | None:
-    values = check.values.get("addresses")
-    found: dict[str, str] = {}
-    for text in values or ():
-        family, value = _interface(check, text)
-        if family in found:
-            raise check.refused("addresses", values, "at most one IPv4 and one IPv6 address")
-        found[family] = value
-    for family, option in (("ipv4", "gateway"), ("ipv6", "gateway6")):
-        gateway = check.values.get(option)
-        if gateway is None:
-            continue
-        if "/" not in found.get(family, ""):
-            raise check.refused(option, gateway, "a gateway only with a fixed address of the same family in addresses")
-        address = _address(check, option, gateway)
-        if ipaddress.ip_address(address) not in ipaddress.ip_interface(found[family]).network:
-            raise check.refused(option, gateway, f"an address inside the network of {found[family]}")
-        found[option] = address
-    if values is None:
-        return None
-    return IpConfig(found.get("ipv4"), found.get("gateway"), found.get("ipv6"), found.get("gateway6"))
-
-
-def _interface(check: _Check, text: str) -> tuple[Literal["ipv4", "ipv6"], str]:
-    if text in DYNAMIC_IPV4:
-        return "ipv4", text
-    if text in DYNAMIC_IPV6:
-        return "ipv6", text
-    try:
-        interface = ipaddress.ip_interface(text)
-    except ValueError:
-        interface = None
-    # without a prefix length Python would take a single address for a network of its own
-    if interface is None or "/" not in text or "%" in text:
-        raise check.refused(
-            "addresses", text, "an address with prefix length, such as 10.0.0.5/24, or dhcp, dhcp6, auto"
-        )
-    return ("ipv4" if interface.version == 4 else "ipv6"), str(interface)
-
-
-def _address(check: _Check, field_name: str, text: str) -> str:
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError:
-        raise check.refused(field_name, text, "an IP address") from None
-
-
-def _tags(check: _Check, name: str) -> frozenset[str] | None:
+def _tags(check: Check, name: str) -> frozenset[str] | None:
     values = check.values.get("tags")
     if values is None:
         return None
@@ -246,11 +329,15 @@ def _tags(check: _Check, name: str) -> frozenset[str] | None:
     return frozenset(values) | ours
 
 
-def _description(check: _Check) -> str | None:
-    """The server cuts trailing newlines; so do we, to compare equal."""
-    value = check.values.get("description")
-    if value is None:
-        return None
-    if len(value) > MAX_DESCRIPTION:
-        raise check.refused("description", f"{value[:40]}...", f"at most {MAX_DESCRIPTION} characters")
-    return str(value).rstrip("\n")
+def _raw(check: Check) -> dict[str, str | None]:
+    values = check.values.get("options") or {}
+    for key in values:
+        if not RAW_KEY.match(key):
+            raise check.refused("options", key, "keys of the configuration, such as hostpci0")
+        if RESERVED.match(key):
+            raise check.refused("options", key, "the module's own option for this key")
+    return {key: None if value is None else _raw_text(value) for key, value in values.items()}
+
+
+def _raw_text(value: object) -> str:
+    return str(int(value)) if isinstance(value, bool) else str(value).strip()

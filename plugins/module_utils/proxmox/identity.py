@@ -27,7 +27,11 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.model 
 
 @dataclass(frozen=True)
 class Row:
-    """One guest in ``/cluster/resources``; ``status`` is missing or ``unknown`` while the statistics are young."""
+    """One guest in ``/cluster/resources``; ``status`` is missing or ``unknown`` while the statistics are young.
+
+    :param ha: under high availability.
+    :param unfinished: a clone that does not carry our tags yet; the ones here are those that it is to get.
+    """
 
     vmid: int
     node: str
@@ -38,10 +42,13 @@ class Row:
     lock: str | None = None
     template: bool = False
 
+    ha: bool = False
+    unfinished: bool = False
+
     @property
-    def being_created(self) -> bool:
-        """A VM under creation shows no tags until the task ends."""
-        return self.lock == "create" and not self.tags
+    def being_made(self) -> bool:
+        """A VM that is being created shows no tags until the task ends; one that is being cloned has the source's."""
+        return self.lock == "clone" or (self.lock == "create" and not self.tags)
 
 
 def parse_rows(rows: Iterable[Mapping[str, Any]]) -> tuple[Row, ...]:
@@ -56,6 +63,7 @@ def parse_rows(rows: Iterable[Mapping[str, Any]]) -> tuple[Row, ...]:
             pool=row.get("pool"),
             lock=row.get("lock"),
             template=str(row.get("template") or "0") == "1",
+            ha=bool(row.get("hastate")),
         )
         for row in rows
         if "vmid" in row
@@ -94,11 +102,9 @@ def find(desired: VmDesired, rows: Sequence[Row]) -> Row | None:
             )
         return None
     row = ours[0]
-    if row.kind != "qemu" or row.template:
+    if row.kind != "qemu":
         raise NotOwned(
-            f"the tag {tag} is on guest {row.vmid}, which is a {'template' if row.template else 'container'}",
-            where=where,
-            hint="Remove the tag there",
+            f"the tag {tag} is on guest {row.vmid}, which is a container", where=where, hint="Remove the tag there"
         )
     if desired.vmid is not None and desired.vmid != row.vmid:
         raise InvalidInput(
@@ -130,6 +136,11 @@ def pool_paths(pool: str) -> list[str]:
     """The paths whose access rights reach the pool; pools nest with ``/``."""
     parts = pool.split("/")
     return ["/", "/pool", *("/pool/" + "/".join(parts[: end + 1]) for end in range(len(parts)))]
+
+
+def sees_more(desired: VmDesired, rows: Iterable[Row]) -> bool:
+    """Whether the rows show another guest where the machine would be: then it would be shown too."""
+    return any(row.pool == desired.pool for row in rows)
 
 
 def blind(desired: VmDesired, permissions: Mapping[str, Mapping[str, Any]], identity: str) -> HostingError | None:

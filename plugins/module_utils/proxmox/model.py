@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from ansible_collections.fediversity.hosting.plugins.module_utils.errors import HostingError
 from ansible_collections.fediversity.hosting.plugins.module_utils.names import OWNER_TAG, machine_tag
 
 GIB = 1024**3
+SYSTEM_DISK = "scsi0"
+CLOUD_INIT_DRIVE = "ide2"
 
 NIC_MODELS = (
     "e1000",
@@ -31,7 +33,9 @@ NIC_MODELS = (
     "virtio",
     "vmxnet3",
 )
-Power = Literal["started", "stopped"]
+Power = Literal["started", "stopped", "paused"]
+WantedPower = Literal["started", "stopped", "paused", "unmanaged"]
+Pairs = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,8 @@ class Network:
     """One network device.
 
     :param mac: upper case; None in a desired state keeps the present address or lets the server make one.
-    :param others: further keys of the server's property string (mtu, queues ...), which we keep.
+    :param others: further keys of the server's property string (mtu, queues ...); those that a desired state does not
+        name are kept.
     """
 
     bridge: str
@@ -47,21 +52,55 @@ class Network:
     tag: int | None = None
     firewall: bool = False
     mac: str | None = None
-    others: tuple[tuple[str, str], ...] = ()
+    others: Pairs = ()
 
 
 @dataclass(frozen=True)
 class Disk:
-    """The system disk; storage and image matter at creation only. ``size`` in bytes, None is the image's own."""
+    """A desired disk.
 
-    storage: str
-    import_from: str
+    :param slot: such as scsi1.
+    :param storage: for a new disk; an existing one is moved there only with *move*.
+    :param import_from: volume that is copied into a new disk.
+    :param size: bytes; None is the size of what is copied, or not managed.
+    :param options: the keys of the property string that are managed.
+    """
+
+    slot: str = SYSTEM_DISK
+    state: Literal["present", "absent"] = "present"
+    storage: str | None = None
+    import_from: str | None = None
     size: int | None = None
+    move: bool = False
+    format: str | None = None
+    options: Pairs = ()
+
+
+@dataclass(frozen=True)
+class Drive:
+    """A disk that is there. :param size: bytes, None where the server does not know it."""
+
+    volume: str
+    size: int | None = None
+    options: Pairs = ()
+
+    @property
+    def storage(self) -> str:
+        return self.volume.partition(":")[0]
+
+
+@dataclass(frozen=True)
+class Firmware:
+    """A volume for firmware (EFI variables or TPM state), made once and then kept."""
+
+    key: str
+    storage: str
+    options: Pairs = ()
 
 
 @dataclass(frozen=True)
 class IpConfig:
-    """Addresses of the first network device: at most one IPv4 and one IPv6 interface (CIDR) or dynamic word each."""
+    """Addresses of one network device: at most one IPv4 and one IPv6 interface (CIDR) or dynamic word each."""
 
     ipv4: str | None = None
     gateway4: str | None = None
@@ -70,22 +109,43 @@ class IpConfig:
 
 
 @dataclass(frozen=True)
-class CloudInit:
-    """What the guest is told at its first boot; None is not managed."""
+class Clone:
+    """Where a new VM is copied from. :param full: None is the server's default, linked only for templates."""
 
-    user: str | None = None
-    ssh_keys: frozenset[str] | None = None
-    ip: IpConfig | None = None
-    nameservers: tuple[str, ...] | None = None
-    search_domains: tuple[str, ...] | None = None
+    vmid: int
+    full: bool | None = None
+    storage: str | None = None
+    format: str | None = None
+    snapshot: str | None = None
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Which node a new VM gets. :param nodes: None allows all. :param apart_from: machines on other nodes."""
+
+    nodes: frozenset[str] | None = None
+    apart_from: frozenset[str] = frozenset()
+    strict: bool = False
+
+
+@dataclass(frozen=True)
+class Shutdown:
+    """How a running VM is stopped. :param timeout: seconds for the guest. :param force: then it is cut off."""
+
+    timeout: int = 60
+    force: bool = True
 
 
 @dataclass(frozen=True)
 class VmDesired:
     """The desired state of one machine's VM; None is not managed.
 
-    :param memory: MiB.
+    :param settings: value of each given option that is one key of the configuration (fields.Field), by option.
+    :param raw: given text of raw configuration keys; None deletes the key.
     :param tags: with our two tags; None keeps what is there and adds ours.
+    :param password_hash: crypt hash, sent at creation only.
+    :param agent_wait: seconds to wait for the guest agent after a start.
+    :param parts: value of each given option that has requests of its own (parts.Part), by option.
     :param problem: why this item cannot be used; it is then refused and everything else of it is meaningless.
     """
 
@@ -93,17 +153,25 @@ class VmDesired:
     state: Literal["present", "absent"] = "present"
     vmid: int | None = None
     node: str | None = None
-    power: Power = "started"
-    cores: int | None = None
-    memory: int | None = None
-    disk: Disk | None = None
+    migrate: bool = False
+    placement: Placement | None = None
+    power: WantedPower = "started"
+    shutdown: Shutdown = field(default_factory=Shutdown)
+    reboot_pending: bool = False
+    template: bool | None = None
+    clone: Clone | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    raw: Mapping[str, str | None] = field(default_factory=dict)
+    disks: tuple[Disk, ...] = ()
+    firmware: tuple[Firmware, ...] = ()
     networks: tuple[Network, ...] | None = None
-    cloud_init: CloudInit = field(default_factory=CloudInit)
     tags: frozenset[str] | None = None
     pool: str | None = None
-    description: str | None = None
-    onboot: bool | None = None
-    agent: bool | None = None
+    password_hash: str | None = field(default=None, repr=False)
+    agent_wait: int = 0
+    safety_snapshots: int = 0
+    rollback: str | None = None
+    parts: Mapping[str, Any] = field(default_factory=dict)
     problem: HostingError | None = None
 
 
@@ -112,15 +180,13 @@ class VmActual:
     """One VM as the cluster has it, pending changes applied.
 
     :param machine: name of the machine that our tag gives.
-    :param name: name of the VM.
-    :param memory: MiB.
-    :param disk_size: bytes; None without a disk scsi0.
-    :param networks: by number of the device (0 is net0).
-    :param agent_options: further keys of the agent's property string, which we keep.
+    :param config: its configuration after the next start, text by key; empty while only the list was read.
     :param pending: keys whose change waits for a stop and start.
-    :param incarnation: changes when the VM is made anew, restored or rolled back to a snapshot (the generation id; the
-        SMBIOS id where there is none).
-    :param digest: of the configuration, to notice that somebody else changed it.
+    :param parts: what the parts of the desired state have read, by option.
+    :param unfinished: a clone whose configuration was not begun.
+    :param agent: whether the guest agent answered; None if it was not asked.
+    :param addresses: that the guest agent told.
+    :param snapshots: names of the snapshots that this run took.
     :param problem: why this VM is not touched; the rest of it is then not read.
     """
 
@@ -128,22 +194,21 @@ class VmActual:
     vmid: int = 0
     node: str = ""
     power: Power = "stopped"
-    name: str = ""
-    cores: int = 1
-    memory: int = 512
-    disk_size: int | None = None
-    networks: Mapping[int, Network] = field(default_factory=dict)
-    cloud_init: CloudInit = field(default_factory=CloudInit)
-    tags: frozenset[str] = frozenset()
     pool: str | None = None
-    description: str = ""
-    onboot: bool = False
-    agent: bool = False
-    agent_options: tuple[tuple[str, str], ...] = ()
+    ha: bool = False
+    config: Mapping[str, str] = field(default_factory=dict)
     pending: tuple[str, ...] = ()
-    incarnation: str = ""
-    digest: str | None = None
+    parts: Mapping[str, Any] = field(default_factory=dict)
+    unfinished: bool = False
+    agent: bool | None = None
+    addresses: tuple[str, ...] = ()
+    snapshots: tuple[str, ...] = ()
     problem: HostingError | None = None
+
+    @property
+    def path(self) -> str:
+        """The path of its requests."""
+        return f"/nodes/{self.node}/qemu/{self.vmid}"
 
 
 def own_tags(machine: str) -> frozenset[str]:

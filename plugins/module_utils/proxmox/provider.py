@@ -6,334 +6,328 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
+from urllib.parse import quote
 
-from ansible_collections.fediversity.hosting.plugins.module_utils.errors import (
-    BackendError,
-    Exists,
-    HostingError,
-    NotFound,
-)
-from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox import tasks
-from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.client import (
-    Client,
-    Invalid,
-    LostAnswer,
-    Transient,
-)
-from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.compare import (
-    APART,
-    change_of,
-    config_parameters,
-    create_parameters,
-    starts_itself,
-)
-from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.config import (
-    SYSTEM_DISK,
-    format_size,
-    parse_config,
-)
-from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.identity import (
-    Row,
-    allowed,
-    blind,
-    find,
-    machines,
-    marked,
-    parse_rows,
-    pool_paths,
-)
-from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.model import Power, VmActual, VmDesired
+from ansible_collections.fediversity.hosting.plugins.module_utils.errors import BackendError, HostingError, NotFound
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox import placement, preflight
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.client import Client, Transient
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.clones import as_cloned, check_clone
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.compare import deletion, difference
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.config import incarnation
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.create import check_creation, shown_creation
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.fields import BY_OPTION, field_of
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.identity import Row, machines
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.model import VmActual, VmDesired
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.parallel import Parallel
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.reader import Reader, View, left_alone
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.vmids import Ids
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.worker import Worker
 from ansible_collections.fediversity.hosting.plugins.module_utils.reconcile import (
     Applied,
     Change,
     Plan,
     Refusal,
-    one_by_one,
 )
 
 # seconds before an unfinished change is looked at again and continued
-REPEAT_DELAYS = (1.0, 2.0, 4.0)
-# seconds for the guest to shut down before it is stopped
-SHUTDOWN_GRACE = 60
-# ids tried for one VM when other clients take each one first
-ID_ATTEMPTS = 50
-POWER_OF_STATUS: Mapping[str, Power] = {"running": "started", "stopped": "stopped"}
+REPEAT_DELAYS = (0.5, 1.0, 2.0, 4.0, 4.0, 4.0, 4.0, 4.0)
+MIB = 1024**2
 
 
 class VirtualMachines:
-    """Provider of virtual machines.
+    """Provider of virtual machines, for one run.
 
     :param task_timeout: seconds that one task of the server may take.
+    :param parallel: machines that are read and changed at the same time.
+    :param another: makes a further client, for a further thread.
+    :param vmid_range: ids for new machines; None takes those that the server offers.
     """
 
     kind: ClassVar[str] = "proxmox_vms"
 
-    def __init__(self, client: Client, task_timeout: float) -> None:
-        self._client = client
-        self._budget = task_timeout
-        self._permissions: Mapping[str, Mapping[str, Any]] | None = None
-        # VMs that were read and that this run has not changed since
-        self._known: dict[int, VmActual] = {}
-        # VMIDs whose creation got no answer, by machine
-        self._unanswered: dict[str, int] = {}
+    def __init__(
+        self,
+        client: Client,
+        task_timeout: float,
+        *,
+        parallel: int = 1,
+        another: Callable[[], Client] | None = None,
+        vmid_range: range | None = None,
+    ) -> None:
+        self._parallel = Parallel(parallel if another else 1)
+        self._own = client
+        self._another = another
+        self._local = threading.local()
+        self._reader = Reader(task_timeout)
+        self._ids = Ids(self._look, vmid_range)
+        self._worker = Worker(self._reader, self._ids, task_timeout)
+        self._view = View()
+        self._actual: dict[str, VmActual] | None = None
+        self._sources: dict[str, VmActual] = {}
+        self._images: dict[str, dict[str, int]] = {}
+        self._refused: dict[str, HostingError] = {}
+        self._nodes: dict[str, str] = {}
+        self._placed: dict[str, tuple[placement.Wish, str]] = {}
 
     def read(self, desired: Sequence[VmDesired]) -> Mapping[str, VmActual]:
-        """One list of the cluster's guests, then one request for each desired VM.
+        """One list of the cluster, then what each desired VM needs.
+
+        At a second time it is what this run knows by then: every change was read back when it was made.
 
         :raises HostingError: the list cannot be read; errors of a single VM stay with it as its ``problem``.
         """
+        if self._actual is not None:
+            return dict(self._actual)
         usable = [vm for vm in desired if vm.problem is None]
-        rows = self._rows()
-        if any(not marked(vm.name, rows) for vm in usable) and self._settle(rows):
-            rows = self._rows()
-        actual = {name: VmActual(name, row.vmid, row.node) for name, row in machines(rows).items()}
-        for vm in usable:
-            found = self._read_one(vm, rows)
-            if found is not None:
-                actual[vm.name] = found
-        return actual
+        self._view = self._reader.look(self._own, usable)
+        self._ids.view(self._view.rows)
+        actual = {name: VmActual(name, row.vmid, row.node) for name, row in machines(self._view.rows).items()}
+        found = self._parallel.each(usable, lambda vm: self._found(self._client(), vm, self._view))
+        self._actual = actual
+        for vm, one in zip(usable, found, strict=True):
+            self._know(vm.name, VmActual(vm.name, problem=one) if isinstance(one, HostingError) else one)
+        self._prepare(self._own, usable)
+        return dict(actual)
+
+    def _found(self, client: Client, vm: VmDesired, view: View) -> VmActual | None:
+        """The machine's VM; with its exact power state if anything of it is to change.
+
+        The state in the list is up to 10 s old. Where it agrees with what is wanted and nothing else differs, it is not
+        worth a request of its own.
+        """
+        actual = self._reader.machine(client, vm, view)
+        if actual is None or actual.problem is not None or vm.state == "absent" or left_alone(vm):
+            return actual
+        try:
+            found = difference(vm, actual)
+        except HostingError:
+            return actual
+        if not found.after or found.power is not None:
+            return actual
+        return replace(actual, power=self._reader.power(client, actual))
 
     def plan(self, desired: Sequence[VmDesired], actual: Mapping[str, VmActual]) -> Plan[VmDesired, VmActual]:
         """Changes of the desired machines; VMs of ours that nobody desires are left alone."""
         changes: list[Change[VmDesired, VmActual]] = []
         refusals: list[Refusal] = []
         for vm in desired:
-            present = actual.get(vm.name)
             try:
-                if vm.problem is not None:
-                    raise vm.problem
-                if present is not None and present.problem is not None:
-                    raise present.problem
-                changes.append(change_of(vm, present))
+                changes.append(self._change(vm, actual.get(vm.name)))
             except HostingError as error:
                 refusals.append(Refusal(vm.name, error))
         return Plan(tuple(changes), tuple(refusals))
 
+    def _change(self, vm: VmDesired, present: VmActual | None) -> Change[VmDesired, VmActual]:
+        problem = vm.problem or (present and present.problem) or self._refused.get(vm.name)
+        if problem:
+            raise problem
+        if vm.state == "absent":
+            before = deletion(vm, present) if present else {}
+            return Change(vm.name, "delete" if present else "unchanged", before, {}, vm, present)
+        if present is None:
+            return Change(vm.name, "create", {}, shown_creation(vm, self._nodes[vm.name]), vm, None)
+        found = difference(self._worker.still_asked(vm), present, self._nodes.get(vm.name))
+        return Change(vm.name, "update" if found.after else "unchanged", found.before, found.after, vm, present)
+
     def apply(self, changes: Sequence[Change[VmDesired, VmActual]]) -> Iterator[Applied[VmDesired, VmActual]]:
-        return one_by_one(changes, self._apply_one)
+        results = self._parallel.each(changes, self._apply_one)
+        for change, result in zip(changes, results, strict=True):
+            yield Applied(change, result if isinstance(result, HostingError) else None)
 
     def outputs(self, actual: VmActual) -> Mapping[str, Any]:
         """``address`` is the first fixed address of cloud-init, without prefix length; empty if there is none."""
         if actual.problem is not None:
             return {}
-        ip = actual.cloud_init.ip
-        fixed = [text for text in (ip.ipv4, ip.ipv6) if text and "/" in text] if ip else []
+        fixed = [text.partition("/")[0] for text in field_of("addresses").of(actual.config) if "/" in text]
         return {
             "vmid": actual.vmid,
             "node": actual.node,
-            "incarnation": actual.incarnation,
-            "address": fixed[0].partition("/")[0] if fixed else "",
+            "incarnation": incarnation(actual.config),
+            "address": fixed[0] if fixed else "",
             "status": actual.power,
+            "template": actual.config.get("template", "0") == "1",
             "pending": list(actual.pending),
             "reboot_required": bool(actual.pending) and actual.power == "started",
+            "snapshots": list(actual.snapshots),
+            **({} if actual.agent is None else {"agent": actual.agent, "addresses": list(actual.addresses)}),
         }
 
-    # reading
+    # preparing: what cannot be is refused, and where a new machine goes is chosen, before anything is written
 
-    def _rows(self) -> tuple[Row, ...]:
-        return parse_rows(self._client.get("/cluster/resources", type="vm"))
+    def _prepare(self, client: Client, desired: Sequence[VmDesired]) -> None:
+        asked = preflight.Asked(client)
+        # those with a node of their own first: the others keep clear of them
+        for vm in sorted(desired, key=lambda vm: vm.node is None):
+            self._refused.pop(vm.name, None)
+            present = (self._actual or {}).get(vm.name)
+            try:
+                if vm.state == "absent" or (present is not None and present.problem is not None):
+                    continue
+                if present is None:
+                    self._prepare_creation(client, asked, vm)
+                else:
+                    self._prepare_update(asked, vm, present)
+            except HostingError as error:
+                self._refused[vm.name] = error
 
-    def _settle(self, rows: Sequence[Row]) -> bool:
-        """Wait for creations that this user has under way: until they end their VMs show no tags.
+    def _prepare_creation(self, client: Client, asked: preflight.Asked, vm: VmDesired) -> None:
+        check_creation(vm, {})
+        source = self._reader.source(client, vm, self._view) if vm.clone else None
+        node = vm.node or self._nodes.get(vm.name) or self._choose(vm, source, asked)
+        self._placed[vm.name] = (_wish(vm), node)
+        need = preflight.need_of(vm, None, node)
+        if source is not None:
+            need = _need_of_clone(need, vm, as_cloned(vm, source, source.vmid, node))
+        preflight.check_one(asked, need, self._view.cluster)
+        self._nodes[vm.name] = node
+        if source is not None:
+            self._sources[vm.name] = source
+            check_clone(vm, source.config)
+            # what the copy cannot become is refused now
+            difference(vm, as_cloned(vm, source, source.vmid, node))
+        else:
+            self._images[vm.name] = _image_sizes(asked, vm, node)
+            check_creation(vm, self._images[vm.name])
 
-        They are left over from a run that was killed or that lost an answer. :returns: whether there were any.
-        """
-        waited = False
-        for row in rows:
-            if not row.being_created:
-                continue
-            running = self._client.get(
-                f"/nodes/{row.node}/tasks", vmid=row.vmid, source="active", typefilter="qmcreate"
-            )
-            for task in running:
-                tasks.outcome(self._client, task["upid"], budget=self._budget)
-                waited = True
-        return waited
+    def _prepare_update(self, asked: preflight.Asked, vm: VmDesired, present: VmActual) -> None:
+        self._choose_target(vm, present)
+        if not present.config:
+            return
+        target = self._nodes.get(vm.name)
+        moves = target is not None and target != present.node
+        need = preflight.need_of(vm, present, target or present.node)
+        if moves or need.volumes or need.bridges or need.pool:
+            # a node that is named for the creation only may be gone by now
+            preflight.check_one(asked, need if moves else replace(need, nodes=()), self._view.cluster)
 
-    def _read_one(self, vm: VmDesired, rows: Sequence[Row]) -> VmActual | None:
-        try:
-            row = find(vm, rows)
-            if row is not None:
-                return self._read_row(vm, row)
-            problem = blind(vm, self._granted(), self._client.identity)
-        except HostingError as error:
-            problem = error
-        return VmActual(vm.name, problem=problem) if problem else None
+    def _choose(self, vm: VmDesired, source: VmActual | None, asked: preflight.Asked) -> str:
+        if vm.placement is None and source is not None:
+            return source.node
+        images = {disk.import_from for disk in vm.disks if disk.import_from} if source is None else set()
+        holders = {image: preflight.holders(asked, image, self._view.cluster) for image in sorted(images)}
+        wish = replace(_wish(vm), images=holders)
+        return placement.choose(wish, self._view.cluster, tuple(self._placed.values()))
 
-    def _read_row(self, vm: VmDesired, row: Row) -> VmActual:
-        if row.vmid in self._known:
-            return self._known[row.vmid]
-        power = POWER_OF_STATUS.get(row.status or "")
-        base = VmActual(vm.name, row.vmid, row.node, power or "stopped", pool=row.pool)
-        if vm.state == "absent":
-            return base
-        if vm.pool is not None and row.pool is None and not self._sees_pool(vm.pool):
-            base = replace(base, pool=vm.pool)
-        path = _path(base)
-        if power != vm.power:
-            # the row is up to 10 s late; only what looks like a change is worth the exact answer
-            status = self._client.get(f"{path}/status/current").get("status")
-            power = POWER_OF_STATUS.get(status, "stopped")
-        actual = parse_config(base, self._client.get(f"{path}/pending"), power)
-        self._known[row.vmid] = actual
-        return actual
-
-    def _sees_pool(self, pool: str) -> bool:
-        """Rows of ``/cluster/resources`` name the pool only to those who may audit it."""
-        return allowed(self._granted(), "Pool.Audit", pool_paths(pool))
-
-    def _granted(self) -> Mapping[str, Mapping[str, Any]]:
-        if self._permissions is None:
-            self._permissions = self._client.get("/access/permissions")
-        return self._permissions
+    def _choose_target(self, vm: VmDesired, present: VmActual) -> None:
+        """Where an existing machine is to move, if it is to."""
+        self._nodes.pop(vm.name, None)
+        if not vm.migrate:
+            return
+        if vm.node is not None:
+            self._nodes[vm.name] = vm.node
+            return
+        if vm.placement is None:
+            return
+        wish = _wish(vm)
+        allowed = not wish.nodes or present.node in wish.nodes
+        placed = tuple(self._placed.values())
+        near = placement.neighbours(wish, self._view.cluster, placed, present.node)
+        if not allowed or (near and wish.strict):
+            self._nodes[vm.name] = placement.choose(wish, self._view.cluster, placed)
+            self._placed[vm.name] = (wish, self._nodes[vm.name])
 
     # changing
 
+    def _client(self) -> Client:
+        """The client of this thread."""
+        if threading.current_thread() is threading.main_thread() or self._another is None:
+            return self._own
+        if not hasattr(self._local, "client"):
+            self._local.client = replace(self._another(), sleep=self._parallel.sleep)
+        client: Client = self._local.client
+        return client
+
+    def _look(self, client: Client, desired: Sequence[VmDesired]) -> Sequence[Row]:
+        view = self._reader.look(client, desired)
+        for problem in view.problems.values():
+            raise problem
+        return view.rows
+
     def _apply_one(self, change: Change[VmDesired, VmActual]) -> None:
         """Make the change; after an answer that does not tell what was done, look, and do what is left."""
-        desired = change.desired
+        desired, client = change.desired, self._client()
         if desired is None:
             raise BackendError("a change without desired state", where=change.name)
         for delay in REPEAT_DELAYS:
             try:
-                return self._make(desired, change)
-            except Transient:
-                self._client.sleep(delay)
-            plan = self.plan([desired], self.read([desired]))
-            for refusal in plan.refusals:
-                raise refusal.error
-            change = plan.changes[0]
-        return self._make(desired, change)
-
-    def _make(self, desired: VmDesired, change: Change[VmDesired, VmActual]) -> None:
-        actual = change.actual
-        if actual is not None:
-            self._known.pop(actual.vmid, None)
-        if change.action == "create":
-            self._create(desired)
-        elif change.action == "update" and actual is not None:
-            self._update(desired, actual, tuple(change.after))
-        elif change.action == "delete" and actual is not None:
-            self._delete(actual)
-
-    def _create(self, desired: VmDesired) -> None:
-        for _attempt in range(ID_ATTEMPTS):
-            vmid = desired.vmid or self._unanswered.get(desired.name) or self._free_vmid(desired)
-            try:
-                upid = self._client.post(f"/nodes/{desired.node}/qemu", **create_parameters(desired, vmid))
-                tasks.wait(self._client, upid, budget=self._budget)
-            except LostAnswer:
-                self._unanswered[desired.name] = vmid
-                raise
-            except Exists as error:
-                if self._unanswered.pop(desired.name, None) is not None:
-                    raise Transient(error.what, where=error.where) from error
-                if desired.vmid is not None:
+                return self._make(client, desired, change)
+            except NotFound as error:
+                # the VM moved or went away; anything else that is not there will not come
+                if change.actual is None or "onfiguration file" not in error.what:
                     raise
-                continue
-            self._unanswered.pop(desired.name, None)
-            return self._finish_creation(desired, VmActual(desired.name, vmid, str(desired.node)), upid)
-        raise Exists(f"other clients took {ID_ATTEMPTS} VMIDs first", where=f"VM {desired.name}", hint="Run again")
+            except Transient:
+                pass
+            client.sleep(delay)
+            change = self._again(client, desired)
+        return self._make(client, desired, change)
 
-    def _free_vmid(self, desired: VmDesired) -> int:
-        """An id for a new VM, taken before looking once more whether somebody else makes this machine.
+    def _again(self, client: Client, desired: VmDesired) -> Change[VmDesired, VmActual]:
+        """What is left to do, by a fresh look."""
+        view = self._reader.look(client, [desired])
+        self._ids.view(view.rows)
+        found = self._found(client, desired, view)
+        self._know(desired.name, found)
+        self._view = view
+        self._prepare(client, [desired])
+        return self._change(desired, found)
 
-        In this order two runs at the same time cannot both make it: the later one finds the VM, or wants the same id.
-
-        :raises Transient: the machine has a VM now.
-        """
-        vmid = int(self._client.get("/cluster/nextid"))
-        rows = self._rows()
-        if self._settle(rows):
-            rows = self._rows()
-        if marked(desired.name, rows):
-            raise Transient("another client has just made this machine", where=f"VM {desired.name}")
-        return vmid
-
-    def _finish_creation(self, desired: VmDesired, new: VmActual, upid: str) -> None:
-        if starts_itself(desired):
-            self._wait_for_start(new, upid)
+    def _know(self, name: str, actual: VmActual | None) -> None:
+        if self._actual is None:
             return
-        if desired.disk is not None and desired.disk.size is not None:
-            self._grow(new, desired.disk.size)
-        if desired.power == "started":
-            self._start(new)
+        if actual is None:
+            self._actual.pop(name, None)
+        else:
+            self._actual[name] = actual
 
-    def _wait_for_start(self, new: VmActual, upid: str) -> None:
-        """The start is a task of its own, begun by the creation and found only in the task list."""
-        node, created = tasks.parse(upid)
-        started = self._client.get(f"/nodes/{node}/tasks", vmid=new.vmid, source="all", typefilter="qmstart")
-        for task in started:
-            # an id that is used again also shows the starts of its former life
-            if int(task.get("starttime", 0)) >= created:
-                tasks.wait(self._client, task["upid"], budget=self._budget)
-
-    def _update(self, desired: VmDesired, actual: VmActual, keys: Sequence[str]) -> None:
-        """Configuration first: what cannot change while the VM runs is taken over by a stop that follows."""
-        config_keys = [key for key in keys if key not in APART]
-        if config_keys:
-            self._configure(desired, actual, config_keys)
-        if "disk_size" in keys and desired.disk is not None and desired.disk.size is not None:
-            self._grow(actual, desired.disk.size)
-        if "pool" in keys:
-            self._client.put("/pools", **{"poolid": desired.pool, "vms": actual.vmid, "allow-move": True})
-        if "power" in keys:
-            self._start(actual) if desired.power == "started" else self._shut_down(actual)
-
-    def _configure(self, desired: VmDesired, actual: VmActual, keys: Sequence[str]) -> None:
-        parameters = config_parameters(desired, actual, keys)
-        values = {
-            **parameters.values,
-            "delete": ",".join(parameters.deleted) or None,
-            "digest": actual.digest,
-        }
-        path = f"{_path(actual)}/config"
-        try:
-            if "networks" in keys:
-                # unplugging can take longer than the 30 s that a synchronous request has
-                self._run("POST", path, values)
+    def _make(self, client: Client, desired: VmDesired, change: Change[VmDesired, VmActual]) -> None:
+        actual, node = change.actual, self._nodes.get(desired.name)
+        if change.action == "create" and node is not None:
+            source = self._sources.get(desired.name)
+            if source is not None:
+                self._know(desired.name, self._worker.clone(client, desired, node, source))
             else:
-                self._client.put(path, **values)
-        except HostingError as error:
-            if not _kept_as_pending(error):
-                raise
+                images = self._images.get(desired.name, {})
+                self._know(desired.name, self._worker.create(client, desired, node, images))
+        elif change.action == "update" and actual is not None:
+            self._know(desired.name, self._worker.update(client, self._worker.still_asked(desired), actual, node))
+        elif change.action == "delete" and actual is not None:
+            self._worker.delete(client, desired, actual)
+            self._know(desired.name, None)
 
-    def _grow(self, vm: VmActual, size: int) -> None:
-        self._run("PUT", f"{_path(vm)}/resize", {"disk": SYSTEM_DISK, "size": format_size(size)})
 
-    def _start(self, vm: VmActual) -> None:
+def _wish(vm: VmDesired) -> placement.Wish:
+    where = vm.placement
+    memory = int(vm.settings.get("memory", BY_OPTION["memory"].default)) * MIB
+    volumes = {(disk.storage, "images") for disk in vm.disks if disk.storage and disk.state == "present"}
+    return placement.Wish(
+        machine=vm.name,
+        memory=memory,
+        storages=frozenset(volumes),
+        nodes=tuple(sorted(where.nodes)) if where and where.nodes else (),
+        apart_from=where.apart_from if where else frozenset(),
+        strict=bool(where and where.strict),
+    )
+
+
+def _need_of_clone(need: preflight.Need, vm: VmDesired, cloned: VmActual) -> preflight.Need:
+    """What a clone needs beside what its source has already."""
+    beside = preflight.need_of(vm, cloned, need.node)
+    storage = tuple(volume for volume in need.volumes if volume.field == "clone.storage")
+    return replace(need, volumes=(*storage, *beside.volumes), bridges=beside.bridges)
+
+
+def _image_sizes(asked: preflight.Asked, vm: VmDesired, node: str) -> dict[str, int]:
+    """Sizes of the images that the machine's disks are made of, as far as they are told."""
+    found: dict[str, int] = {}
+    for image in {disk.import_from for disk in vm.disks if disk.import_from}:
+        storage = image.partition(":")[0]
+        path = f"/nodes/{node}/storage/{quote(storage, safe='')}/content/{quote(image, safe='')}"
         try:
-            self._run("POST", f"{_path(vm)}/status/start", {})
-        except HostingError as error:
-            if "already running" not in error.what:
-                raise
-
-    def _shut_down(self, vm: VmActual) -> None:
-        self._run("POST", f"{_path(vm)}/status/shutdown", {"timeout": SHUTDOWN_GRACE, "forceStop": True})
-
-    def _delete(self, vm: VmActual) -> None:
-        """Stop and destroy; the row's status may be late, and stopping a stopped VM is no error."""
-        try:
-            self._run("POST", f"{_path(vm)}/status/stop", {})
-            self._run("DELETE", _path(vm), {"purge": True, "destroy-unreferenced-disks": True})
-        except NotFound:
-            # somebody else was faster, perhaps a run of ours that was killed; reading back shows if it only moved
-            return
-
-    def _run(self, method: str, path: str, params: Mapping[str, str | int | bool | None]) -> None:
-        """Send a request that starts a task, and wait for its good end."""
-        tasks.wait(self._client, self._client.request(method, path, params), budget=self._budget)
-
-
-def _path(vm: VmActual) -> str:
-    return f"/nodes/{vm.node}/qemu/{vm.vmid}"
-
-
-def _kept_as_pending(error: HostingError) -> bool:
-    """Hot-plug failed: the new value is stored and waits for the next start, which the outputs report."""
-    if isinstance(error, Invalid):
-        return all("hotplug problem" in text for text in error.parameters.values())
-    return "hotplug problem" in error.what
+            found[image] = int(asked.get(path)["size"])
+        except (HostingError, KeyError):
+            continue
+    return found

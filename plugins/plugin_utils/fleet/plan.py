@@ -163,7 +163,7 @@ def _vm(machine: Machine, environment: Environment, authorized_keys: Sequence[st
     network = environment.network
     return {
         "name": machine.name,
-        "node": proxmox["node"],
+        **_where(proxmox),
         "power": "started",
         "cores": machine.cores,
         "memory": machine.memory,
@@ -179,6 +179,13 @@ def _vm(machine: Machine, environment: Environment, authorized_keys: Sequence[st
         "agent": True,
         "onboot": True,
     }
+
+
+def _where(proxmox: Mapping[str, Any]) -> dict[str, Any]:
+    """On which node a new machine is made: the one that the environment names, or the best of those it allows."""
+    if "node" in proxmox:
+        return {"node": proxmox["node"]}
+    return {"placement": {"nodes": proxmox["nodes"]} if "nodes" in proxmox else {}}
 
 
 def _key(fleet: Fleet, instance: Instance) -> dict[str, Any]:

@@ -78,7 +78,8 @@ _ENVIRONMENT = _object(
             },
         ),
         "proxmox": _object(
-            ["node", "storage", "image", "bridge"], {"node": _WORD, "storage": _WORD, "image": _WORD, "bridge": _WORD}
+            ["storage", "image", "bridge"],
+            {"node": _WORD, "nodes": _list(_WORD, 1), "storage": _WORD, "image": _WORD, "bridge": _WORD},
         ),
         "postgresql": _object(["host", "port"], {"host": _WORD, "port": _PORT}),
         "garage": _object(["s3_endpoint", "region"], {"s3_endpoint": _WORD, "region": _WORD}),

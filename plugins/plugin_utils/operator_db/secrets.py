@@ -27,7 +27,7 @@ from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.se
 
 try:
     from cryptography.fernet import Fernet, InvalidToken, MultiFernet
-    from sqlalchemy import Connection, Engine, Row, func, select, tuple_, update
+    from sqlalchemy import Connection, Engine, Row, delete, func, select, tuple_, update
     from sqlalchemy.dialects import postgresql, sqlite
 except ImportError:
     pass  # libraries.require() reports it before any use
@@ -134,6 +134,25 @@ class SecretStore:
         """As get, but secrets that do not exist are left out."""
         with reading(self._engine) as connection:
             return {ref: self._decrypt(row) for ref, row in _select(connection, refs).items()}
+
+    def put(self, ref: str, kind: str, value: str) -> None:
+        """Store a secret that somebody else made, in place of the one that may be there."""
+        owner, name = _split(ref)
+        table = schema.secrets
+        insert = (postgresql if self._engine.dialect.name == "postgresql" else sqlite).insert(table)
+        fields = {"kind": kind, "ciphertext": self._encrypt(value), "key_id": self._key_id}
+        statement = insert.values(owner=owner, name=name, created_at=datetime.now(UTC), **fields).on_conflict_do_update(
+            index_elements=["owner", "name"], set_={**fields, "revision": table.c.revision + 1}
+        )
+        with writing(self._engine) as connection:
+            connection.execute(statement)
+
+    def forget(self, ref: str) -> None:
+        """Delete a secret; nothing happens if there is none."""
+        owner, name = _split(ref)
+        table = schema.secrets
+        with writing(self._engine) as connection:
+            connection.execute(delete(table).where(table.c.owner == owner, table.c.name == name))
 
     def outdated(self) -> int:
         """How many secrets rewrap would encrypt again."""

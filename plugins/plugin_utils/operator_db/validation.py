@@ -83,6 +83,8 @@ def _duplicates(context: Context) -> Iterator[Problem]:
 
 
 def _environment(item: Item) -> Iterator[Problem]:
+    if {"node", "nodes"} <= item.fields.get("proxmox", {}).keys():
+        yield Problem(item.at("proxmox", "nodes"), "node and nodes exclude each other; give one of them")
     network = item.fields["network"]
     try:
         subnet = ip_network(network["subnet"])

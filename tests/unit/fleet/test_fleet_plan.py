@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+import pytest
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.catalogue import load_catalogue
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.fleet.plan import Need, plan_fleet, zone_of
 from ansible_collections.fediversity.hosting.plugins.plugin_utils.operator_db.model import (
@@ -101,6 +103,23 @@ def test_a_machine_gets_everything_its_instances_need() -> None:
     assert list(planned.machines) == ["vm1"]
     assert Need("vms", "vm1") in planned.needs["vm1"]
     assert Need("databases", "alice_social_mastodon") in planned.needs["vm1"]
+
+
+@pytest.mark.parametrize(
+    ("proxmox", "expected"),
+    [
+        ({"node": "pve1"}, {"node": "pve1"}),
+        ({"nodes": ["pve1", "pve2"]}, {"placement": {"nodes": ["pve1", "pve2"]}}),
+        ({}, {"placement": {}}),
+    ],
+)
+def test_the_environment_says_where_new_machines_are_made(proxmox: dict[str, Any], expected: dict[str, Any]) -> None:
+    fleet = fleet_of(instance("alice", "mastodon", "vm1"))
+    lab = fleet.environments["lab"]
+    rest = {"storage": "ceph", "image": "local:import/nixos.qcow2", "bridge": "vmbr0"}
+    fleet = replace(fleet, environments={"lab": replace(lab, proxmox=proxmox | rest)})
+    [vm] = plan(fleet).vms
+    assert {key: vm[key] for key in ("node", "placement") if key in vm} == expected
 
 
 def test_secrets_are_references_everywhere_but_never_values() -> None:

@@ -190,6 +190,11 @@ CASES = {
         "runtime: proxmox, cores: 1, memory: 512, disk: 5, address: 10.98.0.20",
         "17: machines[2].runtime: the environment 'bare' has no proxmox; add it there",
     ),
+    "one node and several": (
+        "{node: pve1, storage",
+        "{node: pve1, nodes: [pve1], storage",
+        "7: environments[0].proxmox.nodes: node and nodes exclude each other; give one of them",
+    ),
     "application whose backend is not there": (
         '    garage: {s3_endpoint: "http://10.99.0.1:3900", region: garage}\n',
         "    # no Garage here\n",

@@ -20,7 +20,9 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.client
 from lab.proxmox.guests import NoGuests
 from lab.proxmox.server import serve_proxmox
 from lab.proxmox.store import Timing
-from proxmox_certificate import make_certificate
+from proxmox_processes import Modules, module_server
+from support.certificate import make_certificate
+from support.simulated_proxmox import Loop, event_loop
 
 TOKENS = {"fediversity@pve!lab": 0, "fediversity@pve!blind": 1}
 
@@ -75,7 +77,7 @@ def simulator(tmp_path: Path) -> Iterator[Simulator]:
             certificate=certificate,
             key=key,
             access_log=access_log,
-            timing=Timing(refused_login=0, image_copy=0.05),
+            timing=Timing(refused_login=0, image_copy=0.05, ha=0.05),
         )
     )
     thread = threading.Thread(target=loop.run_forever)
@@ -87,3 +89,16 @@ def simulator(tmp_path: Path) -> Iterator[Simulator]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+@pytest.fixture(scope="session")
+def loop() -> Iterator[Loop]:
+    """Where the clusters of proxmox_processes run."""
+    with event_loop() as servers:
+        yield servers
+
+
+@pytest.fixture(scope="session")
+def modules() -> Iterator[Modules]:
+    with module_server() as server:
+        yield server

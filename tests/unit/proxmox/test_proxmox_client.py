@@ -6,12 +6,7 @@
 
 from __future__ import annotations
 
-import re
 import socket
-import ssl
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +33,8 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.client
     encode,
     error_of_text,
 )
-from proxmox_certificate import make_certificate
 from proxmox_script import Exchange, Script, done, failed, task_path, upid
+from proxmox_tls import answer_bytes, connection, tls_server
 
 CUT = LostAnswer("the connection broke", where="pve1")
 
@@ -214,56 +209,6 @@ def test_options_that_cannot_work(fields: dict[str, Any], option: str) -> None:
 
 def test_secrets_are_not_shown() -> None:
     assert "hidden" not in repr(Connection("pve1", "a@pve", token_secret="hidden", password="hidden"))
-
-
-@contextmanager
-def tls_server(directory: Path, answer: bytes) -> Iterator[tuple[int, Path]]:
-    """A TLS server that reads one request per connection, sends *answer* as it is and hangs up."""
-    certificate, key = make_certificate(directory)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate, key)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve() -> None:
-            while True:
-                try:
-                    raw, _address = listener.accept()
-                except OSError:
-                    return
-                try:
-                    with context.wrap_socket(raw, server_side=True) as connection:
-                        read_request(connection)
-                        connection.sendall(answer)
-                except OSError:
-                    pass
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield listener.getsockname()[1], certificate
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
-
-
-def read_request(connection: ssl.SSLSocket) -> None:
-    """One whole request: closing on an unread rest would reset the connection and lose the answer."""
-    with connection.makefile("rb") as stream:
-        head = b"".join(iter(stream.readline, b"\r\n"))
-        length = re.search(rb"(?i)content-length: (\d+)", head)
-        stream.read(int(length[1]) if length else 0)
-
-
-def answer_bytes(status: str, body: bytes) -> bytes:
-    head = (
-        f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
-    )
-    return head.encode() + b"\r\n" + body
-
-
-def connection(port: int, **fields: Any) -> Connection:
-    base: dict[str, Any] = {"host": "127.0.0.1", "user": "a@pve", "token_id": "t", "token_secret": "5ecre7"}
-    return Connection(port=port, **{**base, **fields})
 
 
 def test_data_over_tls_with_our_authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,24 +6,25 @@
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.fediversity.hosting.plugins.module_utils.errors import InvalidInput
-from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox import compare, config
+from ansible_collections.fediversity.hosting.plugins.module_utils.errors import Denied, HostingError, InvalidInput
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox import clones, compare, config, create, fields
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.desired import desired_machine
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.model import (
     GIB,
     NIC_MODELS,
-    CloudInit,
-    Disk,
     IpConfig,
     Network,
     VmActual,
     VmDesired,
 )
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.order import Send, moves, steps
 from hypothesis import given
 from hypothesis import strategies as st
+from proxmox_server_model import IMAGE_SIZE, actual, after, rows, set_keys
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILs6/eDXVr7LO7criwTcJSGs3XkG7rn8qsRKLJFFEITI ops@lab"
 
@@ -48,93 +49,135 @@ RECORDED: dict[str, Any] = {
     "ipconfig0": "gw=10.98.0.1,ip=10.98.0.90/24",
 }
 
+
+def optional(**strategies: Any) -> Any:
+    return st.fixed_dictionaries({}, optional=strategies)
+
+
 macs = st.lists(st.integers(0, 255), min_size=6, max_size=6).map(
     lambda octets: ":".join(f"{octet:02X}" for octet in [octets[0] & 0xFE, *octets[1:]])
 )
-networks = st.builds(
+bridges = st.from_regex(r"vmbr[0-9]{1,3}", fullmatch=True)
+devices = st.builds(
     Network,
-    bridge=st.from_regex(r"vmbr[0-9]{1,3}", fullmatch=True),
+    bridge=bridges,
     model=st.sampled_from(NIC_MODELS),
     tag=st.none() | st.integers(1, 4094),
     firewall=st.booleans(),
     mac=macs,
     others=st.sampled_from([(), (("mtu", "1"),), (("mtu", "1400"), ("queues", "2"))]),
 )
-ipv4 = st.ip_addresses(v=4).map(lambda address: f"{address}/24")
-ipv6 = st.ip_addresses(v=6).map(lambda address: f"{address}/64")
+networks = st.builds(
+    lambda bridge, rest: {"bridge": bridge, **rest},
+    bridges,
+    optional(
+        model=st.sampled_from(NIC_MODELS),
+        tag=st.integers(1, 4094),
+        firewall=st.booleans(),
+        mac=macs,
+        trunks=st.lists(st.integers(1, 4094), min_size=1, max_size=3),
+        mtu=st.sampled_from([1, 1400]),
+        queues=st.integers(0, 8),
+        rate=st.sampled_from([0.5, 10.0, 12.25]),
+        link_down=st.booleans(),
+    ),
+)
+interfaces = st.ip_addresses(v=4).map(lambda one: f"{one}/24")
+interfaces6 = st.ip_addresses(v=6).map(lambda one: f"{one}/64")
 ips = st.builds(
     IpConfig,
-    ipv4=st.none() | st.just("dhcp") | ipv4,
+    ipv4=st.none() | st.just("dhcp") | interfaces,
     gateway4=st.none() | st.ip_addresses(v=4).map(str),
-    ipv6=st.none() | st.sampled_from(["dhcp6", "auto"]) | ipv6,
+    ipv6=st.none() | st.sampled_from(["dhcp6", "auto"]) | interfaces6,
     gateway6=st.none() | st.ip_addresses(v=6).map(str),
 )
+addresses = st.builds(
+    lambda *found: [one for one in found if one],
+    st.none() | st.just("dhcp") | interfaces,
+    st.none() | st.sampled_from(["dhcp6", "auto"]) | interfaces6,
+)
 words = st.from_regex(r"[a-z][a-z0-9]{0,8}", fullmatch=True)
-keys = st.frozensets(st.sampled_from([KEY, "ssh-rsa AAAA+/= b c", "ssh-ed25519 CCCC d;e&f=g"]))
-clouds = st.builds(
-    CloudInit,
-    user=st.none() | words,
-    ssh_keys=st.none() | keys,
-    ip=st.none() | ips,
-    nameservers=st.none() | st.lists(st.ip_addresses().map(str), max_size=3).map(tuple),
-    search_domains=st.none() | st.lists(words, max_size=3).map(tuple),
+keys = st.lists(st.sampled_from([KEY, "ssh-rsa AAAA+/= b c", "ssh-ed25519 CCCC d;e&f=g"]), unique=True)
+clouds = optional(
+    user=words,
+    ssh_keys=keys,
+    addresses=addresses,
+    nameservers=st.lists(st.ip_addresses().map(str), max_size=3),
+    search_domains=st.lists(words, max_size=3),
+    upgrade=st.booleans(),
+)
+disk_options = {
+    "cache": st.sampled_from(["none", "writeback"]),
+    "discard": st.booleans(),
+    "ssd": st.booleans(),
+    "iothread": st.booleans(),
+    "backup": st.booleans(),
+    "readonly": st.booleans(),
+    "options": st.sampled_from([{}, {"iops_rd": 100}]),
+}
+disks = st.builds(
+    lambda state, rest: {"storage": "local", "size": 8, **state, **rest},
+    st.sampled_from([{}, {"move": True, "storage": "second"}, {"state": "absent"}, {"import_from": "local:import/x"}]),
+    optional(**disk_options),
 )
 texts = st.text(max_size=60).map(lambda text: text.rstrip("\n"))
-machines = st.builds(
-    VmDesired,
-    name=st.just("web"),
-    power=st.sampled_from(["started", "stopped"]),
-    node=st.just("pve1"),
-    cores=st.none() | st.integers(1, 64),
-    memory=st.none() | st.integers(16, 100_000),
-    disk=st.builds(Disk, st.just("local"), st.just("local:import/n.qcow2"), st.none() | st.just(40 * GIB)),
-    networks=st.none() | st.lists(networks | networks.map(lambda nic: dataclasses.replace(nic, mac=None))).map(tuple),
-    cloud_init=clouds,
-    tags=st.none()
-    | st.frozensets(words, max_size=3).map(lambda tags: tags | {"fediversity", "fediversity-machine-web"}),
-    description=st.none() | texts,
-    onboot=st.none() | st.booleans(),
-    agent=st.none() | st.booleans(),
+ITEM: dict[str, Any] = {
+    "power": st.sampled_from(["started", "stopped", "paused", "unmanaged"]),
+    "cores": st.integers(1, 64),
+    "sockets": st.integers(1, 4),
+    "cpu": st.sampled_from(["host", "kvm64"]),
+    "cpu_limit": st.sampled_from([0.0, 0.5, 2.0]),
+    "cpu_units": st.integers(1, 1000),
+    "numa": st.booleans(),
+    "memory": st.integers(16, 100_000),
+    "balloon": st.integers(0, 1000),
+    "shares": st.integers(0, 1000),
+    "machine": st.sampled_from(["q35", "pc"]),
+    "bios": st.sampled_from(["seabios", "ovmf"]),
+    "efi_disk": st.just({"storage": "local", "type": "4m", "pre_enrolled_keys": True}),
+    "tpm": st.just({"storage": "local", "version": "v2.0"}),
+    "scsi_controller": st.sampled_from(["lsi", "virtio-scsi-single"]),
+    "os_type": st.sampled_from(["l26", "other"]),
+    "vga": st.sampled_from(["std", "serial0"]),
+    "boot_order": st.sampled_from([[], ["scsi0"], ["net0", "scsi0"]]),
+    "hotplug": st.lists(st.sampled_from(["network", "disk", "cpu", "memory", "usb"]), unique=True),
+    "protection": st.booleans(),
+    "startup": optional(order=st.integers(0, 9), up=st.integers(0, 9), down=st.integers(0, 9)),
+    "networks": st.lists(networks, max_size=3),
+    "cloud_init": clouds,
+    "disk": st.builds(lambda size, rest: {**size, **rest}, optional(size=st.just(40)), optional(**disk_options)),
+    "disks": st.dictionaries(st.sampled_from(["scsi1", "virtio0", "sata0"]), disks).map(
+        lambda found: [{"slot": slot, **disk} for slot, disk in found.items()]
+    ),
+    "tags": st.lists(words, max_size=3),
+    "pool": words,
+    "description": texts,
+    "onboot": st.booleans(),
+    "agent": st.booleans(),
+    "options": st.sampled_from([{}, {"hostpci0": "0000:01:00.0,pcie=1"}, {"args": "-device x,a=b"}, {"kvm": None}]),
+}
+items = optional(**ITEM).map(lambda found: {"name": "web", **found})
+machines = items.map(desired_machine)
+stores = st.builds(
+    lambda parts: {**RECORDED, **{key: value for part in parts for key, value in part.items()}},
+    st.lists(
+        st.sampled_from(
+            [
+                {"scsi1": "local:334/vm-334-disk-1.qcow2,cache=writeback,iops_wr=7,size=2G"},
+                {"virtio0": "second:334/vm-334-disk-2.raw,size=8G"},
+                {"net0": "e1000=BC:24:11:B3:51:9A,bridge=vmbr7,mtu=1400,tag=7", "net1": "virtio=BC:24:11:00:00:FF"},
+                {"cpu": "x86-64-v2-AES,flags=+aes", "machine": "pc-i440fx-9.0,viommu=virtio"},
+                {"startup": "order=3,up=9", "boot": "order=scsi0;net0", "hotplug": "0"},
+                {"hostpci0": "0000:02:00.0", "args": "-device x", "tags": " ", "ciuser": " "},
+                {"protection": 1, "unused0": "local:334/vm-334-disk-9.qcow2"},
+            ]
+        ),
+        max_size=4,
+    ),
 )
 
 
-def rows(stored: dict[str, Any]) -> list[dict[str, Any]]:
-    return [{"key": key, "value": value} for key, value in stored.items()]
-
-
-def actual(stored: dict[str, Any], **fields: Any) -> VmActual:
-    return config.parse_config(VmActual("web", 334, "pve1", **fields), rows(stored), "started")
-
-
-def stored_by_server(stored: dict[str, Any], sent: compare.Parameters | dict[str, Any]) -> dict[str, Any]:
-    """What the real server keeps: deleted keys go, a MAC is made when there is none, tags are sorted, text ends cut."""
-    values = sent.values if isinstance(sent, compare.Parameters) else sent
-    deleted = sent.deleted if isinstance(sent, compare.Parameters) else ()
-    kept = {key: value for key, value in stored.items() if key not in deleted}
-    for key, value in values.items():
-        kept[key] = value
-        if key.startswith("net") and key[3:].isdigit() and "=" not in str(value).split(",", maxsplit=1)[0]:
-            model, _comma, rest = str(value).partition(",")
-            kept[key] = f"{model}=BC:24:11:00:00:0{key[3:]},{rest}"
-        if key == "scsi0":
-            kept[key] = "local:334/vm-334-disk-0.qcow2,discard=on,size=1600M"
-        if key in {"onboot", "ciupgrade"}:
-            kept[key] = int(value)
-    return kept
-
-
-def after(stored: dict[str, Any], desired: VmDesired) -> dict[str, Any]:
-    """The stored configuration after all that the plan for *desired* sends."""
-    present = actual(stored)
-    change = compare.change_of(desired, present)
-    sent = compare.config_parameters(desired, present, [key for key in change.after if key not in compare.APART])
-    changed = stored_by_server(stored, sent)
-    if "disk_size" in change.after:
-        changed["scsi0"] = f"local:334/vm-334-disk-0.qcow2,size={config.format_size(change.after['disk_size'])}"
-    return changed
-
-
-@given(networks)
+@given(devices)
 def test_network_round_trip(network: Network) -> None:
     assert config.parse_network(config.format_network(network)) == network
 
@@ -145,9 +188,9 @@ def test_ip_config_round_trip(ip: IpConfig) -> None:
 
 
 @given(keys)
-def test_ssh_keys_round_trip(some: frozenset[str]) -> None:
+def test_ssh_keys_round_trip(some: list[str]) -> None:
     encoded = config.format_ssh_keys(some)
-    assert config.parse_ssh_keys(encoded) == some
+    assert config.parse_ssh_keys(encoded) == set(some)
     # the server refuses a plus sign for a blank and anything that is not encoded
     assert not set(encoded) & set(" +\n/=;&")
 
@@ -155,6 +198,15 @@ def test_ssh_keys_round_trip(some: frozenset[str]) -> None:
 @given(st.integers(1, 1 << 50))
 def test_size_round_trip(size: int) -> None:
     assert config.parse_size(config.format_size(size)) == size
+
+
+@given(machines, st.sampled_from(["", "enabled=0,type=isa", "x86-64-v2-AES,flags=+aes", "order=3,up=9"]))
+def test_every_field_reads_what_it_writes(desired: VmDesired, present: str) -> None:
+    for option, value in desired.settings.items():
+        field = fields.field_of(option)
+        text = field.format(value, present if field.key in ("agent", "cpu", "startup") else "")
+        read = field.of({field.key: text} if text else {})
+        assert read == value or (not text and read == field.default), option
 
 
 @pytest.mark.parametrize(
@@ -165,52 +217,92 @@ def test_sizes_as_the_server_writes_them(text: str, size: int | None) -> None:
     assert config.parse_size(text) == size
 
 
-@given(machines)
-def test_a_change_leaves_nothing_to_change(desired: VmDesired) -> None:
-    stored = after(RECORDED, desired)
+@given(stores, machines)
+def test_a_change_leaves_nothing_to_change(stored: dict[str, Any], desired: VmDesired) -> None:
     present = actual(stored)
-    again = compare.change_of(dataclasses.replace(desired, power="started"), present)
-    assert again.action == "unchanged", (again.before, again.after)
+    try:
+        compare.difference(desired, present)
+    except HostingError:
+        return  # refused, so nothing is sent
+    _stored, changed = after(stored, desired, present)
+    again = compare.difference(desired, changed)
+    assert (again.before, again.after) == ({}, {})
+
+
+@given(stores, machines)
+def test_what_is_shown_is_what_is_sent(stored: dict[str, Any], desired: VmDesired) -> None:
+    present = actual(stored)
+    try:
+        found = compare.difference(desired, present)
+    except HostingError:
+        return
+    assert bool(found.after) == bool(moves(present, found) or steps(desired, present, found))
+    assert found.before.keys() == found.after.keys()
+    assert all(found.before[key] != found.after[key] for key in found.after)
 
 
 @given(machines)
 def test_a_creation_leaves_nothing_to_change(desired: VmDesired) -> None:
-    stored = stored_by_server({}, compare.create_parameters(desired, 334))
-    present = dataclasses.replace(actual(stored), disk_size=40 * GIB)
-    again = compare.change_of(dataclasses.replace(desired, power="started"), present)
-    assert again.action == "unchanged", (again.before, again.after)
+    item = {"name": "web", "disk": {"storage": "local", "import_from": "local:import/n.qcow2"}}
+    further = tuple(disk for disk in desired.disks if disk.slot != "scsi0")
+    desired = replace(desired, disks=(*desired_machine(item).disks, *further))
+    images = {"local:import/n.qcow2": IMAGE_SIZE, "local:import/x": IMAGE_SIZE}
+    sent = create.create_parameters(desired, 334, "pve1", images)
+    predicted = create.as_created(desired, "pve1", sent, images)
+    kept = set_keys({}, {key: value for key, value in sent.items() if key not in create.ORDERS})
+    made = replace(actual(kept), power="stopped", pool=desired.pool)
+    # what is left to do is the same for the prediction and for what the server has
+    left = steps(desired, made, compare.difference(desired, made))
+    assert steps(desired, predicted, compare.difference(desired, predicted)) == left
+    _stored, done = after(kept, desired, made)
+    again = compare.difference(desired, done)
+    assert (again.before, again.after) == ({}, {})
 
 
-@given(machines)
-def test_change_keeps_mac_addresses_and_unknown_options(desired: VmDesired) -> None:
-    stored = {**RECORDED, "net0": "virtio=BC:24:11:B3:51:9A,bridge=vmbr7,mtu=1400,tag=7"}
-    stored_after = after(stored, desired)
+@given(stores, machines)
+def test_a_clone_leaves_nothing_to_change(stored: dict[str, Any], desired: VmDesired) -> None:
+    source = VmActual("", 9000, "pve1", config={**config.target_config(rows(stored))[0], "description": "template"})
+    clone = desired_machine({"name": "web", "clone": {"vmid": 9000}}).clone
+    desired = replace(desired, clone=clone)
+    made = clones.as_cloned(desired, source, 334, "pve1")
+    try:
+        compare.difference(desired, made)
+    except HostingError:
+        return
+    _stored, changed = after(made.config, desired, made)
+    again = compare.difference(desired, changed)
+    assert (again.before, again.after) == ({}, {})
+    if "description" not in desired.settings:
+        assert changed.config["description"] == "template"
+    assert "fediversity-machine-web" in changed.config["tags"]
+
+
+@given(stores, machines)
+def test_change_keeps_mac_addresses_volumes_and_unknown_options(stored: dict[str, Any], desired: VmDesired) -> None:
+    present = actual(stored)
+    try:
+        stored_after, _vm = after(stored, desired, present)
+    except HostingError:
+        return
     if desired.networks and desired.networks[0].mac is None:
-        kept = config.parse_network(stored_after["net0"])
-        assert kept.mac == "BC:24:11:B3:51:9A"
-        assert kept.others == (("mtu", "1400"),)
+        before, kept = config.parse_network(stored["net0"]), config.parse_network(stored_after["net0"])
+        assert kept.mac == before.mac
+        assert set(dict(before.others)) <= set(dict(kept.others))
     assert "fstrim_cloned_disks=1" in stored_after["agent"]
     assert stored_after["ide2"] == RECORDED["ide2"]
+    assert stored_after["scsi0"].startswith("local:334/vm-334-disk-0.qcow2,")
+    wanted = {disk.slot: disk for disk in desired.disks}
+    for slot, drive in config.drives(config.target_config(rows(stored))[0]).items():
+        if slot in wanted and (wanted[slot].move or wanted[slot].state == "absent"):
+            continue
+        assert stored_after[slot].startswith(drive.volume)
+        if ("iops_wr", "7") in drive.options:
+            assert "iops_wr=7" in stored_after[slot]
 
 
-@given(machines)
-def test_only_given_fields_are_compared(desired: VmDesired) -> None:
-    bare = VmDesired("web")
-    assert compare.change_of(bare, actual(RECORDED)).action == "unchanged"
-    change = compare.change_of(desired, actual(RECORDED))
-    given_keys = set(compare.wanted(desired, actual(RECORDED)))
-    assert set(change.after) == set(change.before) <= given_keys
-
-
-def test_recorded_configuration_is_read() -> None:
-    vm = actual(RECORDED)
-    assert (vm.cores, vm.memory, vm.onboot, vm.agent) == (1, 640, True, True)
-    assert vm.disk_size == 1600 * 1024**2
-    assert vm.networks == {0: Network("vmbr0", mac="BC:24:11:B3:51:9A")}
-    assert vm.cloud_init == CloudInit(
-        "ops", frozenset({KEY}), IpConfig("10.98.0.90/24", "10.98.0.1"), ("10.98.0.1",), ("lab.test",)
-    )
-    assert vm.tags == {"fediversity", "fediversity-machine-web", "op1"}
+def test_only_given_options_are_compared() -> None:
+    found = compare.difference(desired_machine({"name": "web"}), actual(RECORDED))
+    assert found.after == {}
 
 
 def test_pending_values_count_and_are_named() -> None:
@@ -220,34 +312,154 @@ def test_pending_values_count_and_are_named() -> None:
         {"key": "cores", "value": 1, "pending": 2},
         {"key": "memory", "value": "64", "pending": "128"},
         {"key": "onboot", "value": 1},
-        {"key": "digest", "value": "8423646c2116fb4e9abf200c5d43796106803d0b"},
     ]
-    vm = config.parse_config(VmActual("web", 100, "pve1"), answer, "started")
-    assert (vm.cores, vm.memory, vm.pending) == (2, 128, ("cores", "memory", "ostype"))
+    assert config.target_config(answer) == (
+        {"cores": "2", "memory": "128", "onboot": "1"},
+        ("cores", "memory", "ostype"),
+    )
+
+
+def plan(item: dict[str, Any], stored: dict[str, Any] | None = None, **fields_: Any) -> list[Send]:
+    desired, present = desired_machine({"name": "web", **item}), actual(RECORDED if stored is None else stored)
+    present = replace(present, **fields_)
+    return [step for step in steps(desired, present, compare.difference(desired, present)) if isinstance(step, Send)]
+
+
+DIGEST = RECORDED["digest"]
 
 
 def test_emptied_values_are_deleted_not_sent_empty() -> None:
-    desired = VmDesired("web", cloud_init=CloudInit(nameservers=(), search_domains=()), description="")
-    change = compare.change_of(desired, actual(RECORDED))
-    sent = compare.config_parameters(desired, actual(RECORDED), change.after)
-    assert sent == compare.Parameters({}, ("description", "nameserver", "searchdomain"))
+    item = {"cloud_init": {"nameservers": [], "search_domains": []}, "description": ""}
+    sent = {"delete": "description,nameserver,searchdomain", "force": None, "digest": DIGEST}
+    assert plan(item) == [Send("PUT", "/config", sent, task=False)]
 
 
 def test_a_network_that_is_not_listed_is_removed() -> None:
-    desired = VmDesired("web", networks=(Network("vmbr0"),))
     stored = {**RECORDED, "net3": "e1000=BC:24:11:B3:51:9B,bridge=vmbr1"}
-    change = compare.change_of(desired, actual(stored))
-    assert compare.config_parameters(desired, actual(stored), change.after) == compare.Parameters({}, ("net3",))
+    sent = {"delete": "net3", "force": None, "digest": DIGEST}
+    assert plan({"networks": [{"bridge": "vmbr0"}]}, stored) == [Send("POST", "/config", sent)]
 
 
-def test_a_disk_never_shrinks() -> None:
-    desired = VmDesired("web", disk=Disk("local", "local:import/n.qcow2", 1 * GIB))
-    with pytest.raises(InvalidInput, match=r"VM web, disk.size: the disk has 1600M and cannot shrink to 1G"):
-        compare.change_of(desired, actual(RECORDED))
+def test_a_disk_is_moved_without_what_waits_for_it() -> None:
+    desired = desired_machine({"name": "web", "disk": {"storage": "second", "move": True}})
+    present = replace(actual(RECORDED), pending=("memory", "scsi0"))
+    assert moves(present, compare.difference(desired, present)) == (
+        Send("PUT", "/config", {"revert": "scsi0"}, task=False),
+        Send(
+            "POST",
+            "/move_disk",
+            {"disk": "scsi0", "storage": "second", "format": None, "delete": True},
+            forgives=("same storage with same format",),
+        ),
+    )
+
+
+def test_disks_are_made_grown_and_removed_in_one_go() -> None:
+    stored = {
+        **RECORDED,
+        "scsi2": "local:334/vm-334-disk-2.qcow2,iops_wr=7,size=4G",
+        "sata0": "local:334/vm-334-disk-3.qcow2,size=4G",
+    }
+    disks_ = [
+        {"slot": "scsi1", "storage": "second", "size": 8, "ssd": True, "format": "raw"},
+        {"slot": "scsi2", "storage": "second", "move": True, "size": 5, "cache": "writeback"},
+        {"slot": "sata0", "state": "absent"},
+    ]
+    assert plan({"disks": disks_}, stored) == [
+        Send(
+            "POST",
+            "/config",
+            {
+                "scsi1": "second:8,format=raw,ssd=1",
+                "scsi2": "local:334/vm-334-disk-2.qcow2,cache=writeback,iops_wr=7,size=4G",
+                "delete": "sata0",
+                "force": True,
+                "digest": DIGEST,
+            },
+        ),
+        Send("PUT", "/resize", {"disk": "scsi2", "size": "5G"}),
+    ]
+
+
+def test_the_protection_is_lifted_before_a_disk_goes() -> None:
+    stored = {**RECORDED, "protection": 1, "sata0": "local:334/vm-334-disk-3.qcow2,size=4G"}
+    sent = plan({"protection": False, "disks": [{"slot": "sata0", "state": "absent"}]}, stored)
+    assert [dict(step.parameters) for step in sent] == [
+        {"protection": "0", "digest": DIGEST},
+        {"delete": "sata0", "force": True, "digest": None},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("disk", "message"),
+    [
+        ({"disk": {"size": 1}}, "VM web, disk.size: the disk has 1600M and cannot shrink to 1G"),
+        ({"disks": [{"slot": "scsi3", "storage": "local"}]}, "VM web, disk scsi3: the disk does not exist"),
+        ({"disks": [{"slot": "scsi3", "size": 8}]}, "VM web, disk scsi3: the disk does not exist"),
+        ({"disks": [{"slot": "ide2", "size": 8, "storage": "local"}]}, "VM web, disk ide2: the slot holds a CD drive"),
+    ],
+)
+def test_disks_that_cannot_be_are_refused(disk: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        plan(disk)
+    assert str(caught.value).startswith(message)
+
+
+def test_firmware_that_cannot_change_is_refused() -> None:
+    stored = {**RECORDED, "efidisk0": "local:334/vm-334-disk-1.qcow2,efitype=4m,size=528K"}
+    assert plan({"efi_disk": {"storage": "local", "type": "4m"}}, stored) == []
+    with pytest.raises(InvalidInput, match="VM web, efidisk0: efidisk0 has efitype=4m, which cannot change to 2m"):
+        plan({"efi_disk": {"storage": "local", "type": "2m"}}, stored)
+
+
+@pytest.mark.parametrize(
+    ("have", "want", "sent"),
+    [
+        ("stopped", "started", ["/status/start"]),
+        ("stopped", "paused", ["/status/start", "/status/suspend"]),
+        ("started", "paused", ["/status/suspend"]),
+        ("started", "stopped", ["/status/shutdown"]),
+        ("paused", "started", ["/status/resume"]),
+        ("paused", "stopped", ["/status/stop"]),
+        ("started", "unmanaged", []),
+        ("paused", "paused", []),
+    ],
+)
+def test_ways_between_power_states(have: Any, want: str, sent: list[str]) -> None:
+    assert [step.path for step in plan({"power": want}, power=have)] == sent
+
+
+def test_high_availability_has_the_power() -> None:
+    assert plan({"power": "started", "ha": {"state": "started"}}, power="stopped") == []
+    assert [step.path for step in plan({"power": "started", "ha": {"state": "ignored"}}, power="stopped")] == [
+        "/status/start"
+    ]
+
+
+def test_raw_options_are_compared_by_meaning() -> None:
+    stored = {**RECORDED, "hostpci0": "0000:01:00.0,pcie=1"}
+    assert plan({"options": {"hostpci0": "pcie=1,host=0000:01:00.0"}}, stored) == []
+    assert plan({"options": {"hostpci0": None, "args": ""}}, stored)[0].parameters["delete"] == "hostpci0"
+
+
+def test_a_protected_machine_is_not_deleted() -> None:
+    stored = {**RECORDED, "protection": 1}
+    with pytest.raises(Denied, match=r"VM web, protection: VM 334 is protected.*Say protection: false"):
+        compare.deletion(desired_machine({"name": "web", "state": "absent"}), actual(stored))
+    lifted = desired_machine({"name": "web", "state": "absent", "protection": False})
+    assert compare.deletion(lifted, actual(stored)) == {"vmid": 334, "node": "pve1"}
 
 
 @pytest.mark.parametrize("missing", ["node", "disk"])
 def test_creation_needs_node_and_disk(missing: str) -> None:
-    complete = VmDesired("web", node="pve1", disk=Disk("local", "local:import/n.qcow2"))
+    item = {"name": "web", "node": "pve1", "disk": {"storage": "local", "import_from": "local:import/n.qcow2"}}
+    create.check_creation(desired_machine(item), {})
     with pytest.raises(InvalidInput, match=f"VM web, {missing}"):
-        compare.change_of(dataclasses.replace(complete, **{missing: None}), None)
+        create.check_creation(desired_machine({**item, missing: None}), {})
+
+
+def test_an_image_larger_than_the_disk_is_refused() -> None:
+    disk = {"storage": "local", "import_from": "local:import/n.qcow2", "size": 1}
+    desired = desired_machine({"name": "web", "node": "pve1", "disk": disk})
+    with pytest.raises(InvalidInput, match=r"VM web, disk.size: the image has 1600M and cannot shrink to 1G"):
+        create.check_creation(desired, {"local:import/n.qcow2": IMAGE_SIZE})

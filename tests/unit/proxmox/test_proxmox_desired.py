@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 from ansible_collections.fediversity.hosting.plugins.module_utils.errors import InvalidInput
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.arguments import VM
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.desired import (
     desired_machine,
     desired_machines,
 )
-from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.model import GIB, IpConfig
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.model import GIB, Disk, VmDesired
 
 DISK = {"storage": "local", "import_from": "local:import/nixos.qcow2"}
 
@@ -64,6 +65,38 @@ def test_a_name_must_be_a_dns_label(name: str) -> None:
         ({"cloud_init": {"addresses": ["10.0.0.5/24"], "gateway6": "fd00::1"}}, "cloud_init, gateway6"),
         ({"cloud_init": {"nameservers": ["dns.example.org"]}}, "cloud_init, nameservers"),
         ({"cloud_init": {"search_domains": ["a b"]}}, "cloud_init, search_domains"),
+        ({"cloud_init": {"password_hash": "secret"}}, "cloud_init, password_hash"),
+        ({"template": True}, "power"),
+        ({"power": "reset"}, "power"),
+        ({"clone": {"vmid": 5}}, "clone, vmid"),
+        ({"clone": {"vmid": 100}, "disk": DISK}, "clone"),
+        ({"cpu": "host,flags=+aes"}, "cpu"),
+        ({"cpu_limit": 129.0}, "cpu_limit"),
+        ({"scsi_controller": "nvme"}, "scsi_controller"),
+        ({"boot_order": ["scsi0;net0"]}, "boot_order"),
+        ({"hotplug": ["everything"]}, "hotplug"),
+        ({"startup": {"order": -1}}, "startup, order"),
+        ({"disks": [{"slot": "scsi31", "size": 1}]}, r"disks\[0\], slot"),
+        ({"disks": [{"slot": "scsi1"}, {"slot": "scsi1"}]}, "disks"),
+        ({"disk": DISK, "disks": [{"slot": "scsi0"}]}, "disks"),
+        ({"disks": [{"slot": "scsi1", "options": {"file": "local:1/x"}}]}, r"disks\[0\], options"),
+        ({"disks": [{"slot": "scsi1", "options": {"serial": "a,b=c"}}]}, r"disks\[0\], options"),
+        ({"efi_disk": {"storage": "a b"}}, "efi_disk, storage"),
+        ({"networks": [{"bridge": "vmbr0", "trunks": [0]}]}, r"networks\[0\], trunks"),
+        ({"networks": [{"bridge": "vmbr0", "rate": -1.0}]}, r"networks\[0\], rate"),
+        (
+            {
+                "networks": [{"bridge": "vmbr0", "addresses": ["dhcp"]}],
+                "cloud_init": {"addresses": ["10.0.0.5/24"]},
+            },
+            "cloud_init, addresses",
+        ),
+        ({"options": {"memory": "512"}}, "options"),
+        ({"options": {"scsi3": "local:1"}}, "options"),
+        ({"options": {"vmgenid": "0"}}, "options"),
+        ({"options": {"A=b": "c"}}, "options"),
+        ({"rollback": "a b"}, "rollback"),
+        ({"placement": {"nodes": []}}, "placement, nodes"),
     ],
 )
 def test_a_bad_value_is_refused_with_machine_and_field(fields: dict[str, Any], place: str) -> None:
@@ -87,19 +120,32 @@ def test_good_values_are_typed() -> None:
             "description": "{{ 7*7 }} '' ${x} \n\n",
         }
     )
-    assert vm.disk is not None
-    assert vm.disk.size == 20 * GIB
+    assert vm.disks == (Disk(storage="local", import_from="local:import/nixos.qcow2", size=20 * GIB),)
     assert vm.networks is not None
     assert vm.networks[0].mac == "BC:24:11:00:00:01"
-    assert vm.cloud_init.ip == IpConfig("10.0.0.5/24", "10.0.0.1", "fd00::5/64", "fd00::1")
+    assert vm.settings["addresses"] == ["10.0.0.5/24 via 10.0.0.1", "fd00::5/64 via fd00::1"]
     assert vm.tags == {"op1", "fediversity", "fediversity-machine-web"}
-    assert vm.description == "{{ 7*7 }} '' ${x} "
+    assert vm.settings["description"] == "{{ 7*7 }} '' ${x} "
+
+
+def test_what_is_not_given_is_not_managed() -> None:
+    bare = VmDesired("web", settings={"name": "web"})
+    assert desired_machine({"name": "web"}) == bare
+    # as the module gives it, all other options being null
+    filled = {key: spec.get("default") for key, spec in VM.items()}
+    assert desired_machine({**filled, "name": "web"}) == bare
+
+
+def test_a_refused_password_is_not_told() -> None:
+    assert "hunter2" not in refused(cloud_init={"password_hash": "hunter2"})
+    vm = desired_machine({"name": "web", "cloud_init": {"password_hash": "$6$salt$hash"}})
+    assert (vm.password_hash, "$6$" in repr(vm)) == ("$6$salt$hash", False)
 
 
 def test_one_bad_item_does_not_spoil_the_others() -> None:
     bad, good = desired_machines([{"name": "Bad One"}, {"name": "good", "cores": 2}])
     assert (bad.name, type(bad.problem)) == ("Bad One", InvalidInput)
-    assert (good.problem, good.cores) == (None, 2)
+    assert (good.problem, good.settings["cores"]) == (None, 2)
 
 
 @pytest.mark.parametrize(

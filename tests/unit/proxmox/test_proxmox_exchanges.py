@@ -20,6 +20,19 @@ TAGS = "fediversity;fediversity-machine-web"
 ROW = {"id": "qemu/100", "type": "qemu", "vmid": 100, "node": "pve1", "tags": TAGS, "status": "running", "name": "web"}
 NEW_ROW = {**ROW, "status": "unknown"}
 FOREIGN = {"id": "qemu/9000", "type": "qemu", "vmid": 9000, "node": "pve1", "tags": "template", "status": "stopped"}
+PLACES = [
+    {"type": "node", "id": "node/pve1", "node": "pve1", "status": "online"},
+    {"type": "node", "id": "node/pve2", "node": "pve2", "status": "online"},
+    {
+        "type": "storage",
+        "id": "storage/pve1/local",
+        "node": "pve1",
+        "storage": "local",
+        "status": "available",
+        "content": "images,import",
+    },
+]
+IMAGE_SIZE = 1600 * 1024**2
 STORED = {
     "name": "web",
     "cores": 1,
@@ -34,7 +47,7 @@ CUT = LostAnswer("the connection broke")
 
 
 def resources(*rows: dict[str, Any]) -> Exchange:
-    return Exchange("GET", "/cluster/resources", [*rows, FOREIGN], {"type": "vm"})
+    return Exchange("GET", "/cluster/resources", [*rows, FOREIGN, *PLACES], {})
 
 
 def rights(granted: dict[str, Any] | None = None) -> Exchange:
@@ -44,6 +57,21 @@ def rights(granted: dict[str, Any] | None = None) -> Exchange:
 def pending(stored: dict[str, Any], vmid: int = 100) -> Exchange:
     rows = [{"key": key, "value": value} for key, value in stored.items()]
     return Exchange("GET", f"/nodes/pve1/qemu/{vmid}/pending", rows, {})
+
+
+def lookups() -> list[Exchange]:
+    """The image is there and has a size, the bridge is there."""
+    image = "/nodes/pve1/storage/local/content/local%3Aimport%2Fbase.qcow2"
+    return [Exchange("GET", image, {"size": IMAGE_SIZE, "format": "qcow2"}, {}), bridges()]
+
+
+def bridges() -> Exchange:
+    there = [{"iface": "vmbr0", "type": "bridge"}, {"iface": "vmbr1", "type": "bridge"}]
+    return Exchange("GET", "/nodes/pve1/network", there, {"type": "any_bridge"})
+
+
+def configured(stored: dict[str, Any], vmid: int = 100) -> Exchange:
+    return Exchange("GET", f"/nodes/pve1/qemu/{vmid}/config", stored, {})
 
 
 def status(value: str, vmid: int = 100) -> Exchange:
@@ -107,8 +135,8 @@ def test_creation_is_one_request_that_says_everything() -> None:
     exchanges = [
         resources(),
         rights(),
+        *lookups(),
         nextid(),
-        resources(),
         post(
             upid("qmcreate"),
             vmid="100",
@@ -138,21 +166,6 @@ def test_creation_is_one_request_that_says_everything() -> None:
         done("qmcreate"),
         starts(100, {"upid": upid("qmstart", 1), "starttime": 1}),
         done("qmstart"),
-        resources({**NEW_ROW, "pool": "op1"}),
-        status("running"),
-        pending(
-            {
-                **STORED,
-                "ciuser": "ops",
-                "sshkeys": "ssh-ed25519%20AAAA%2B%20ops%40lab",
-                "ipconfig0": "gw=10.98.0.1,ip=10.98.0.90/24",
-                "nameserver": "10.98.0.1",
-                "searchdomain": "lab.test",
-                "agent": "enabled=1",
-                "onboot": 1,
-                "description": "managed",
-            }
-        ),
     ]
     cloud_init = {
         "user": "ops",
@@ -176,8 +189,10 @@ def test_creation_is_one_request_that_says_everything() -> None:
             "incarnation": "",
             "address": "10.98.0.90",
             "status": "started",
+            "template": False,
             "pending": [],
             "reboot_required": False,
+            "snapshots": [],
         }
     ]
 
@@ -185,16 +200,12 @@ def test_creation_is_one_request_that_says_everything() -> None:
 def test_a_disk_larger_than_the_image_grows_before_the_first_start() -> None:
     exchanges = [
         resources(),
-        rights(),
+        *lookups(),
         nextid(),
-        resources(),
         post(upid("qmcreate")),
         done("qmcreate"),
         *act("resize", "PUT", "/resize", disk="scsi0", size="20G"),
         *act("qmstart", "POST", "/status/start"),
-        resources(NEW_ROW),
-        status("running"),
-        pending({**STORED, "scsi0": "local:100/vm-100-disk-0.qcow2,size=20G"}),
     ]
     assert predicted(exchanges, {**WEB, "disk": {**DISK, "size": 20}})["changed"]
 
@@ -202,14 +213,10 @@ def test_a_disk_larger_than_the_image_grows_before_the_first_start() -> None:
 def test_a_missing_machine_that_shall_be_stopped_is_created_and_not_started() -> None:
     exchanges = [
         resources(),
-        rights(),
+        *lookups(),
         nextid(),
-        resources(),
         post(upid("qmcreate")),
         done("qmcreate"),
-        resources(NEW_ROW),
-        status("stopped"),
-        pending(STORED),
     ]
     assert predicted(exchanges, {**WEB, "power": "stopped"})["results"][0]["status"] == "stopped"
 
@@ -223,13 +230,13 @@ def test_an_update_sends_what_differs_and_the_digest() -> None:
     exchanges = [
         resources(ROW),
         pending({**STORED, "nameserver": "10.0.0.1"}),
+        status("running"),
         Exchange(
             "PUT",
             "/nodes/pve1/qemu/100/config",
             None,
             {"memory": "1024", "delete": "nameserver", "digest": STORED["digest"]},
         ),
-        resources(ROW),
         Exchange(
             "GET",
             "/nodes/pve1/qemu/100/pending",
@@ -252,6 +259,8 @@ def test_a_network_changes_by_a_task_and_keeps_its_address() -> None:
     exchanges = [
         resources(ROW),
         pending(STORED),
+        status("running"),
+        bridges(),
         *act(
             "qmconfig",
             "POST",
@@ -259,7 +268,6 @@ def test_a_network_changes_by_a_task_and_keeps_its_address() -> None:
             net0="virtio=BC:24:11:B3:51:9A,bridge=vmbr1,tag=7",
             digest=STORED["digest"],
         ),
-        resources(ROW),
         pending({**STORED, "net0": "virtio=BC:24:11:B3:51:9A,bridge=vmbr1,tag=7"}),
     ]
     assert predicted(exchanges, {**WEB, "networks": [{"bridge": "vmbr1", "tag": 7}]})["changed"]
@@ -290,8 +298,9 @@ def test_a_failed_hot_plug_is_no_failure_but_pending(end: list[Exchange]) -> Non
     waiting = [
         {"key": name, "value": stored, **({"pending": value} if name == key else {})} for name, stored in STORED.items()
     ]
-    after = [resources(ROW), Exchange("GET", "/nodes/pve1/qemu/100/pending", waiting)]
-    result = play([resources(ROW), pending(STORED), *change, *after], items)
+    after = Exchange("GET", "/nodes/pve1/qemu/100/pending", waiting)
+    looked = [status("running"), *([bridges()] if end else [])]
+    result = play([resources(ROW), pending(STORED), *looked, *change, after], items)
     assert (result["failed"], result["results"][0]["pending"]) == (False, [key])
 
 
@@ -301,8 +310,6 @@ def test_a_shutdown_becomes_a_stop_by_itself() -> None:
         status("running"),
         pending(STORED),
         *act("qmshutdown", "POST", "/status/shutdown", timeout="60", forceStop="1"),
-        resources(ROW),
-        status("stopped"),
         pending(STORED),
     ]
     assert predicted(exchanges, {**WEB, "power": "stopped"})["results"][0]["status"] == "stopped"
@@ -322,7 +329,6 @@ def test_somebody_else_started_it_first() -> None:
         Exchange("POST", "/nodes/pve1/qemu/100/status/start", upid("qmstart")),
         done("qmstart", exit_status=text),
         Exchange("GET", f"{task_path('qmstart')}/log", [{"n": 1, "t": f"TASK ERROR: {text}"}]),
-        resources(ROW),
         pending(STORED),
     ]
     assert play(exchanges, WEB)["failed"] is False
@@ -331,10 +337,9 @@ def test_somebody_else_started_it_first() -> None:
 def test_deletion_takes_disks_and_jobs_along() -> None:
     exchanges = [
         resources(ROW),
+        pending(STORED),
         *act("qmstop", "POST", "/status/stop"),
         *act("qmdestroy", "DELETE", "", **{"purge": "1", "destroy-unreferenced-disks": "1"}),
-        resources(),
-        rights(),
     ]
     result = predicted(exchanges, {"name": "web", "state": "absent"})
     assert result["results"] == [{"name": "web", "action": "delete", "changed": True, "failed": False, "msg": ""}]
@@ -344,7 +349,8 @@ def test_deletion_takes_disks_and_jobs_along() -> None:
 def test_the_pool_is_changed_only_when_it_can_be_seen() -> None:
     item = {**WEB, "pool": "op1"}
     move = Exchange("PUT", "/pools", None, {"poolid": "op1", "vms": "100", "allow-move": "1"})
-    moved = [resources(ROW), rights(), pending(STORED), move, resources({**ROW, "pool": "op1"}), pending(STORED)]
+    pool = Exchange("GET", "/pools", [{"poolid": "op1"}], {"poolid": "op1"})
+    moved = [resources(ROW), rights(), pending(STORED), status("running"), pool, move, pending(STORED)]
     assert predicted(moved, item)["changed"]
     blind = {"/pool/op1": {"VM.Audit": 1}}
     assert play([resources(ROW), rights(blind), pending(STORED)], item)["changed"] is False
@@ -374,12 +380,14 @@ def test_a_vmid_cannot_change() -> None:
 
 def test_the_same_name_without_our_tag_is_not_ours() -> None:
     namesake = {**ROW, "tags": "fediversity"}
-    result = play([resources(namesake), rights()], WEB, check=True)
+    result = play([resources(namesake), *lookups()], WEB, check=True)
     assert result["results"][0]["action"] == "create"
 
 
 def test_two_vms_with_the_tag_are_refused() -> None:
-    message = refusal([resources(ROW, {**ROW, "vmid": 105})], WEB)
+    # one of them could be a clone of the other that was not finished
+    exchanges = [resources(ROW, {**ROW, "vmid": 105}), configured(STORED), configured(STORED, 105)]
+    message = refusal(exchanges, WEB)
     assert message == (
         "VM web: the VMs 100, 105 all carry the tag fediversity-machine-web. "
         "Remove the tag from those that are not this machine"
@@ -387,7 +395,11 @@ def test_two_vms_with_the_tag_are_refused() -> None:
 
 
 def test_a_template_is_never_taken_for_a_machine() -> None:
-    assert "guest 100, which is a template" in refusal([resources({**ROW, "template": 1})], WEB)
+    stored = {**STORED, "template": 1}
+    message = refusal([resources({**ROW, "template": 1, "status": "stopped"}), status("stopped"), pending(stored)], WEB)
+    assert "guest 100, which is a template" in message
+    by_row = refusal([resources({**ROW, "template": 1})], {"name": "web"})
+    assert "guest 100 is a template. Say template: true" in by_row
 
 
 @pytest.mark.parametrize("granted", [{}, {"/pool/other": {"VM.Audit": 1}}, {"/": {"VM.Allocate": 1}}])
@@ -401,7 +413,7 @@ def test_a_token_that_sees_nothing_neither_creates_nor_reports_absence(granted: 
 
 @pytest.mark.parametrize("path", ["/vms", "/pool", "/pool/op1", "/pool/op1/sub", "/"])
 def test_a_right_on_the_way_to_the_pool_is_enough(path: str) -> None:
-    result = play([resources(), rights({path: {"VM.Audit": 1}})], {**WEB, "pool": "op1/sub"}, check=True)
+    result = play([resources(), rights({path: {"VM.Audit": 1}}), *lookups()], {**WEB, "pool": "op1/sub"}, check=True)
     assert result["failed"] is False
 
 
@@ -409,7 +421,7 @@ def test_one_bad_machine_does_not_stop_the_others() -> None:
     offline = {**ROW, "vmid": 105, "node": "pve2", "tags": "fediversity;fediversity-machine-gone"}
     away = Exchange("GET", "/nodes/pve2/qemu/105/pending", failed("No route to host", 595))
     exchanges = [resources(ROW, offline), pending(STORED), *[away] * 5]
-    result = play(exchanges, WEB, {"name": "gone"}, {"name": "Bad name"})
+    result = play(exchanges, WEB, {"name": "gone", "cores": 2}, {"name": "Bad name"})
     assert [(item["name"], item["action"]) for item in result["results"]] == [
         ("Bad name", "refused"),
         ("gone", "refused"),
@@ -425,19 +437,15 @@ def test_the_loser_of_a_vmid_takes_the_next() -> None:
     taken = failed("unable to create VM 100 - VM 100 already exists on node 'pve1'")
     exchanges = [
         resources(),
-        rights(),
+        *lookups(),
         nextid(100),
-        resources(),
         post(taken),
+        resources({**NEW_ROW, "tags": "other"}),
         nextid(101),
-        resources(),
         post(upid("qmcreate", 101)),
         done("qmcreate", 101),
         starts(101),
         done("qmstart", 101),
-        resources({**NEW_ROW, "vmid": 101}),
-        status("running", 101),
-        pending(STORED, 101),
     ]
     assert play(exchanges, WEB)["results"][0]["vmid"] == 101
 
@@ -446,19 +454,14 @@ def test_the_loser_of_a_vmid_to_another_run_takes_its_machine() -> None:
     taken = failed("unable to create VM 100 - VM 100 already exists on node 'pve1'")
     exchanges = [
         resources(),
-        rights(),
+        *lookups(),
         nextid(100),
-        resources(),
         post(taken),
-        nextid(101),
         # the other run's creation is under way: no tags yet
         resources(NEW),
         creations(100, upid("qmcreate")),
         done("qmcreate"),
         resources(NEW_ROW),
-        resources(NEW_ROW),
-        status("running"),
-        pending(STORED),
         resources(NEW_ROW),
         status("running"),
         pending(STORED),
@@ -470,12 +473,10 @@ def test_the_loser_of_a_vmid_to_another_run_takes_its_machine() -> None:
 def test_a_machine_that_another_run_made_since_the_reading_is_not_made_twice() -> None:
     exchanges = [
         resources(),
-        rights(),
+        *lookups(),
+        # not the lowest id that is free by the list: somebody was here since
         nextid(101),
         resources(NEW_ROW),
-        resources(NEW_ROW),
-        status("running"),
-        pending(STORED),
         resources(NEW_ROW),
         status("running"),
         pending(STORED),
@@ -499,7 +500,7 @@ def test_the_incarnation_tells_one_life_of_a_vm_from_the_next(stored: dict[str, 
 
 def test_a_wanted_vmid_that_is_taken_invisibly_is_an_error() -> None:
     text = "unable to create VM 200 - VM 200 already exists on node 'pve2'"
-    result = play([resources(), rights(), post(failed(text)), resources()], {**WEB, "vmid": 200})
+    result = play([resources(), *lookups(), post(failed(text)), resources()], {**WEB, "vmid": 200})
     assert text in result["results"][0]["msg"]
 
 
@@ -510,9 +511,8 @@ NEW = {"id": "qemu/100", "type": "qemu", "vmid": 100, "node": "pve1", "status": 
 def test_a_creation_whose_answer_is_lost_is_found_again(fault: Any) -> None:
     exchanges = [
         resources(),
-        rights(),
+        *lookups(),
         nextid(),
-        resources(),
         post(fault),
         # while the task runs, the VM has a lock and no tags
         resources(NEW),
@@ -522,8 +522,6 @@ def test_a_creation_whose_answer_is_lost_is_found_again(fault: Any) -> None:
         status("stopped"),
         pending(STORED),
         *act("qmstart", "POST", "/status/start"),
-        resources(NEW_ROW),
-        status("running"),
         pending(STORED),
     ]
     result = play(exchanges, WEB)
@@ -533,19 +531,16 @@ def test_a_creation_whose_answer_is_lost_is_found_again(fault: Any) -> None:
 def test_a_lost_creation_that_never_arrived_is_sent_again_with_its_id() -> None:
     exchanges = [
         resources(),
-        rights(),
+        *lookups(),
         nextid(100),
-        resources(),
         post(CUT),
         resources(),
+        *lookups(),
         # no new id: if the first request is only late, one of the two loses
         post(upid("qmcreate")),
         done("qmcreate"),
         starts(),
         done("qmstart"),
-        resources(NEW_ROW),
-        status("running"),
-        pending(STORED),
     ]
     assert play(exchanges, WEB)["failed"] is False
 
@@ -553,18 +548,15 @@ def test_a_lost_creation_that_never_arrived_is_sent_again_with_its_id() -> None:
 def test_a_lost_creation_that_arrives_late_is_found() -> None:
     exchanges = [
         resources(),
-        rights(),
+        *lookups(),
         nextid(100),
-        resources(),
         post(CUT),
         resources(),
+        *lookups(),
         post(failed("unable to create VM 100 - VM 100 already exists on node 'pve1'")),
         resources(NEW),
         creations(100, upid("qmcreate")),
         done("qmcreate"),
-        resources(NEW_ROW),
-        status("running"),
-        pending(STORED),
         resources(NEW_ROW),
         status("running"),
         pending(STORED),
@@ -585,7 +577,8 @@ def test_a_creation_left_by_a_killed_run_is_waited_for() -> None:
 
 
 def test_a_lock_whose_task_is_gone_stops_nobody() -> None:
-    result = play([resources(NEW), creations(100), rights()], WEB, check=True)
+    exchanges = [*[resources(NEW), creations(100)] * 4, *lookups()]
+    result = play(exchanges, WEB, check=True)
     assert result["results"][0]["action"] == "create"
 
 
@@ -594,11 +587,12 @@ def test_a_configuration_changed_by_somebody_else_is_read_again() -> None:
     exchanges = [
         resources(ROW),
         pending(STORED),
+        status("running"),
         Exchange("PUT", path, failed("checksum mismatch (file change by other user?)")),
         resources(ROW),
         pending({**STORED, "digest": "b" * 40}),
+        status("running"),
         Exchange("PUT", path, None, {"memory": "1024", "digest": "b" * 40}),
-        resources(ROW),
         pending({**STORED, "memory": "1024"}),
     ]
     assert play(exchanges, {**WEB, "memory": 1024})["failed"] is False
@@ -610,10 +604,105 @@ def test_unchanged_machines_are_not_read_back() -> None:
     exchanges = [
         resources(ROW, other),
         pending(STORED),
+        status("running"),
         pending(stored_other, 101),
         Exchange("PUT", "/nodes/pve1/qemu/100/config", None),
-        resources(ROW, other),
         pending({**STORED, "memory": "1024"}),
     ]
-    result = play(exchanges, {**WEB, "memory": 1024}, {"name": "other"})
+    result = play(exchanges, {**WEB, "memory": 1024}, {"name": "other", "memory": 512})
     assert [item["action"] for item in result["results"]] == ["unchanged", "update"]
+
+
+# clones
+
+TEMPLATE = {"type": "qemu", "vmid": 9001, "node": "pve1", "tags": "", "status": "stopped", "template": 1}
+SOURCE = {
+    "name": "base",
+    "template": 1,
+    "memory": "512",
+    "description": "a base",
+    "scsi0": "local:9001/base-9001-disk-0.qcow2,size=1600M",
+    "ide2": "local:9001/vm-9001-cloudinit.qcow2,media=cdrom",
+    "net0": "virtio=BC:24:11:B3:51:9A,bridge=vmbr0",
+    "boot": "order=scsi0",
+    "digest": "c" * 40,
+}
+MARKED = "fediversity: unfinished clone for machine web\na base"
+COPY = {"name": "web", "vmid": 100, "clone": {"vmid": 9001}, "disk": {"size": 20}, "memory": 1024}
+CLONE = Exchange(
+    "POST",
+    "/nodes/pve1/qemu/9001/clone",
+    upid("qmclone", 9001),
+    {"newid": "100", "name": "web", "description": MARKED},
+)
+FINISHED = {"name": "web", "memory": "1024", "tags": TAGS, "digest": "d" * 40, "scsi0": "local:100/disk.qcow2,size=20G"}
+HALF_MADE = {**TEMPLATE, "vmid": 100, "template": 0, "status": "unknown"}
+
+
+def finishing(**values: str) -> list[Exchange]:
+    sent = {"memory": "1024", "tags": TAGS, "description": "a base", **values}
+    return [
+        Exchange("PUT", "/nodes/pve1/qemu/100/config", None, sent),
+        *act("resize", "PUT", "/resize", disk="scsi0", size="20G"),
+        *act("qmstart", "POST", "/status/start"),
+    ]
+
+
+def test_a_clone_is_six_requests() -> None:
+    exchanges = [resources(TEMPLATE), pending(SOURCE, 9001), CLONE, done("qmclone", 9001), *finishing()]
+    result = predicted(exchanges, COPY)
+    assert (result["results"][0]["action"], result["results"][0]["status"]) == ("create", "started")
+
+
+def test_a_clone_of_a_killed_run_is_known_by_its_description() -> None:
+    half_made = {**SOURCE, "name": "web", "template": 0, "description": MARKED}
+    exchanges = [
+        resources(TEMPLATE, HALF_MADE),
+        configured(half_made),
+        status("stopped"),
+        pending(half_made),
+        *finishing(digest="c" * 40),
+        pending(FINISHED),
+    ]
+    assert predicted(exchanges, COPY)["results"][0]["action"] == "update"
+
+
+def test_a_clone_of_a_killed_run_without_vmid_is_looked_for_by_name() -> None:
+    half_made = {**SOURCE, "name": "web", "template": 0, "description": MARKED}
+    names = [{"vmid": 100, "name": "web"}, {"vmid": 101, "name": "other"}, {"vmid": 9001, "name": "base"}]
+    exchanges = [
+        resources(TEMPLATE, HALF_MADE, {**HALF_MADE, "vmid": 101}),
+        Exchange("GET", "/nodes/pve1/qemu", names, {}),
+        configured(half_made),
+        status("stopped"),
+        pending(half_made),
+        *finishing(digest="c" * 40),
+        pending(FINISHED),
+    ]
+    assert play(exchanges, {**COPY, "vmid": None})["results"][0]["vmid"] == 100
+
+
+def test_a_foreign_machine_like_the_clone_is_not_touched() -> None:
+    foreign = {**SOURCE, "name": "web", "template": 0}
+    message = refusal([resources(TEMPLATE, HALF_MADE), configured(foreign)], COPY)
+    assert "VMID 100 belongs to a guest on node pve1 that is not ours" in message
+
+
+def test_the_loser_of_a_clone_takes_the_next_id() -> None:
+    text = "unable to create VM 100: config file already exists"
+    exchanges = [
+        resources(TEMPLATE),
+        pending(SOURCE, 9001),
+        nextid(100),
+        CLONE,
+        done("qmclone", 9001, exit_status=text),
+        Exchange("GET", f"{task_path('qmclone', 9001)}/log", [{"n": 1, "t": f"TASK ERROR: {text}"}]),
+        resources(TEMPLATE, {**ROW, "tags": "x"}),
+        pending(SOURCE, 9001),
+        nextid(101),
+        Exchange("POST", "/nodes/pve1/qemu/9001/clone", upid("qmclone", 9001)),
+        done("qmclone", 9001),
+        Exchange("PUT", "/nodes/pve1/qemu/101/config", None),
+    ]
+    item = {"name": "web", "clone": {"vmid": 9001}, "power": "stopped"}
+    assert play(exchanges, item)["results"][0]["vmid"] == 101

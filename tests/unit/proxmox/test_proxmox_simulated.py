@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -25,57 +26,8 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.client
     Client,
     LostAnswer,
 )
-from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.desired import desired_machines
-from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.provider import VirtualMachines
-from ansible_collections.fediversity.hosting.plugins.module_utils.reconcile import reconcile
 from conftest import Simulator
-
-KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILs6/eDXVr7LO7criwTcJSGs3XkG7rn8qsRKLJFFEITI ops@lab"
-WEB: dict[str, Any] = {
-    "name": "web",
-    "node": "pve1",
-    "cores": 2,
-    "memory": 512,
-    "disk": {"storage": "local", "import_from": "local:import/nixos.qcow2"},
-    "networks": [{"bridge": "vmbr0"}],
-    "cloud_init": {
-        "user": "root",
-        "ssh_keys": [KEY],
-        "addresses": ["10.99.1.10/16"],
-        "gateway": "10.99.0.1",
-        "nameservers": ["10.99.0.11"],
-    },
-    "agent": True,
-    "onboot": True,
-    "description": "{{ lookup('pipe','id') }} '' ${x} '' \n\U0001f388 & a=b;c+d%20",
-}
-TOLD = ("name", "action", "changed", "failed")
-
-
-def run(client: Client, *items: dict[str, Any], check: bool = False) -> dict[str, Any]:
-    return reconcile(VirtualMachines(client, 60), desired_machines(items), check=check)
-
-
-def change(client: Client, *items: dict[str, Any]) -> dict[str, Any]:
-    """Run; check mode before must have said the same, and a second run must find nothing to do."""
-    predicted = run(client, *items, check=True)
-    result = run(client, *items)
-    assert not result["failed"], result["msg"]
-    assert predicted["diff"] == result["diff"]
-    assert [[item[key] for key in TOLD] for item in predicted["results"]] == [
-        [item[key] for key in TOLD] for item in result["results"]
-    ]
-    again = run(client, *items)
-    assert (again["changed"], again["failed"]) == (False, False), again
-    return result
-
-
-def vms(client: Client) -> list[Mapping[str, Any]]:
-    return [row for row in client.get("/cluster/resources", type="vm") if row["type"] == "qemu"]
-
-
-def volumes(client: Client) -> list[str]:
-    return [row["volid"] for row in client.get("/nodes/pve1/storage/local/content", content="images")]
+from proxmox_runs import WEB, change, run, vms, volumes
 
 
 def test_a_whole_life(simulator: Simulator) -> None:
@@ -91,8 +43,8 @@ def test_a_whole_life(simulator: Simulator) -> None:
 
     grown = {**WEB, "memory": 1024, "disk": {**WEB["disk"], "size": 8}}
     assert change(client, grown)["diff"] == {
-        "before": {"web": {"disk_size": 4 << 30}},
-        "after": {"web": {"disk_size": 8 << 30}},
+        "before": {"web": {"disks": {"scsi0": {"size": 4 << 30}}}},
+        "after": {"web": {"disks": {"scsi0": {"size": 8 << 30}}}},
     }
     shrunk = run(client, {**grown, "disk": {**WEB["disk"], "size": 7}})
     assert shrunk["failed"]
@@ -120,14 +72,12 @@ def test_request_counts(simulator: Simulator) -> None:
     sent = [request for request in simulator.requests() if "/tasks" not in request]
     assert sent == [
         "GET /cluster/resources",
+        # no guest is there that would prove that guests are seen
         "GET /access/permissions",
+        "GET /nodes/pve1/storage/local/content/local%3Aimport%2Fnixos.qcow2",
+        "GET /nodes/pve1/network",
         "GET /cluster/nextid",
-        "GET /cluster/resources",
         "POST /nodes/pve1/qemu",
-        # reading back
-        "GET /cluster/resources",
-        "GET /nodes/pve1/qemu/100/status/current",
-        "GET /nodes/pve1/qemu/100/pending",
     ]
     # the status in the list is late by one round of statistics; asked for exactly until then
     run(client, WEB)
@@ -136,25 +86,30 @@ def test_request_counts(simulator: Simulator) -> None:
         "GET /nodes/pve1/qemu/100/status/current",
         "GET /nodes/pve1/qemu/100/pending",
     }
-
-
-def test_a_failing_import_tells_why_and_leaves_nothing(simulator: Simulator) -> None:
-    client = simulator.client()
-    item = {**WEB, "disk": {"storage": "local", "import_from": "local:import/none.qcow2"}}
-    result = run(client, item, {**WEB, "name": "good"})
-    assert [(one["name"], one["failed"]) for one in result["results"]] == [("good", False), ("web", True)]
-    assert "the task qmcreate failed: unable to create VM" in result["results"][1]["msg"]
-    assert [row["vmid"] for row in vms(client)] == [result["results"][0]["vmid"]]
+    run(client, {**WEB, "name": "other", "vmid": 200})
+    sent = [request for request in simulator.requests() if "/tasks" not in request]
+    assert sent == [
+        "GET /cluster/resources",
+        "GET /nodes/pve1/storage/local/content/local%3Aimport%2Fnixos.qcow2",
+        "GET /nodes/pve1/network",
+        "POST /nodes/pve1/qemu",
+    ]
 
 
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
-        ({"node": "pve9"}, "hostname lookup 'pve9' failed"),
+        ({"node": "pve9"}, "VM web, node: there is no node pve9. Did you mean pve2 or pve1?"),
         (
             {"disk": {"storage": "nostore", "import_from": "local:import/nixos.qcow2"}},
-            "storage 'nostore' does not exist",
+            "VM web, disk.storage: there is no storage nostore. There is: local",
         ),
+        (
+            {"disk": {"storage": "local", "import_from": "local:import/none.qcow2"}},
+            "VM web, disk.import_from: there is no image local:import/none.qcow2 on the node pve1",
+        ),
+        ({"networks": [{"bridge": "vmbr7"}]}, "networks[0].bridge: there is no bridge or virtual network vmbr7"),
+        ({"disk": {**WEB["disk"], "size": 1}}, "VM web, disk.size: the image local:import/nixos.qcow2 has 4G, and"),
         ({"pool": "nopool"}, "pool 'nopool' does not exist"),
     ],
 )
@@ -253,14 +208,59 @@ class Lost(LostAnswer):
         super().__init__("the connection broke")
 
 
-LIFE = [
-    {**WEB, "disk": {**WEB["disk"], "size": 8}},
-    {**WEB, "memory": 1024, "disk": {**WEB["disk"], "size": 9}, "networks": [{"bridge": "vmbr0", "tag": 5}]},
-    {"name": "web", "state": "absent"},
-]
+BASE = {**WEB, "name": "base", "vmid": 9000, "power": "stopped", "template": True}
+COPY = {"name": "web", "clone": {"vmid": 9000}, "disk": {"size": 8}, "cloud_init": WEB["cloud_init"], "tags": ["op1"]}
+DATA = {"slot": "scsi1", "storage": "local", "size": 2}
+RULE = {"name": "ssh", "type": "in", "action": "ACCEPT", "protocol": "tcp", "dport": "22"}
+Step = tuple[dict[str, Any], int, int]
+# each step with the machines and the volumes that there are after it
+LIVES: dict[str, list[Step]] = {
+    "image": [
+        ({**WEB, "disk": {**WEB["disk"], "size": 8}}, 1, 2),
+        (
+            {
+                **WEB,
+                "memory": 1024,
+                "disk": {**WEB["disk"], "size": 9},
+                "networks": [{"bridge": "vmbr0", "tag": 5}],
+            },
+            1,
+            2,
+        ),
+        ({"name": "web", "state": "absent"}, 0, 0),
+    ],
+    "clone": [
+        (BASE, 1, 2),
+        (COPY, 2, 4),
+        ({"name": "web", "state": "absent"}, 1, 2),
+        ({"name": "base", "template": True, "power": "stopped", "state": "absent"}, 0, 0),
+    ],
+    "disks": [
+        ({**WEB, "disks": [DATA]}, 1, 3),
+        ({**WEB, "disks": [{**DATA, "size": 3, "cache": "writeback"}, {**DATA, "slot": "scsi2"}]}, 1, 4),
+        (
+            {
+                **WEB,
+                "disks": [
+                    {**DATA, "size": 3, "format": "qcow2", "move": True},
+                    {**DATA, "slot": "scsi2", "state": "absent"},
+                ],
+            },
+            1,
+            3,
+        ),
+        ({"name": "web", "state": "absent"}, 0, 0),
+    ],
+    "sides": [
+        ({**WEB, "firewall": {"enabled": True, "rules": [RULE]}, "ha": {"state": "started"}}, 1, 2),
+        ({**WEB, "power": "stopped", "firewall": {"rules": []}, "ha": {"state": "absent"}}, 1, 2),
+        ({**WEB, "node": "pve2", "migrate": True, "snapshots": [{"name": "s1"}]}, 1, 2),
+        ({"name": "web", "state": "absent"}, 0, 0),
+    ],
+}
 
 
-def faulty(client: Client, number: int, fault: type[BaseException], *, arrives: bool) -> tuple[Client, Iterator[int]]:
+def faulty(client: Client, number: int, fault: type[BaseException], arrives: bool) -> tuple[Client, Iterator[int]]:
     """*client* that raises *fault* at request *number* (from 0), after the server did it or instead; the counter."""
     count = itertools.count()
 
@@ -276,30 +276,51 @@ def faulty(client: Client, number: int, fault: type[BaseException], *, arrives: 
     return replace(client, transport=transport), count
 
 
-def live(client: Client, broken: Client) -> None:
+def live(client: Client, broken: Client, life: list[Step]) -> None:
     """A whole life through the broken client; where it is killed, a second run completes the step."""
-    for step in LIFE:
+    for step, machines, disks in life:
         try:
             result = run(broken, step)
         except Killed:
             result = run(client, step)
         assert not result["failed"], result["msg"]
-        gone = step.get("state") == "absent"
-        assert (len(vms(client)), len(volumes(client))) == ((0, 0) if gone else (1, 2))
+        there = [volid for node in ("pve1", "pve2") for volid in volumes(client, node)]
+        assert (len(vms(client)), len(there)) == (machines, disks), (step, there)
+        again = run(client, step)
+        assert (again["changed"], again["failed"]) == (False, False), again
+
+
+FAULTS = {"killed": (Killed, True), "lost after": (Lost, True), "lost before": (Lost, False)}
 
 
 # killed before a request is the same as killed after the one before it
-@pytest.mark.parametrize(("fault", "arrives"), [(Killed, True), (Lost, True), (Lost, False)])
-def test_a_fault_at_any_request_is_made_good(simulator: Simulator, fault: type[BaseException], arrives: bool) -> None:
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_at_any_request_is_made_good(simulator: Simulator, fault: str) -> None:
     """Killed: by running again. A lost answer: in the same run. Never a second VM or a left disk."""
-    client = simulator.client()
-    client = replace(client, sleep=lambda seconds: time.sleep(min(seconds, 0.02)))
+    client = hasty(simulator)
     for number in itertools.count():
-        broken, count = faulty(client, number, fault, arrives=arrives)
-        live(client, broken)
+        broken, count = faulty(client, number, *FAULTS[fault])
+        live(client, broken, LIVES["image"])
         if next(count) <= number:
             break
-    assert number > 25
+    assert number > 20
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("life", ["clone", "disks", "sides"])
+def test_a_fault_at_some_requests_of_other_lives_is_made_good(simulator: Simulator, life: str, fault: str) -> None:
+    client = hasty(simulator)
+    whole, count = faulty(client, -1, *FAULTS[fault])
+    live(client, whole, LIVES[life])
+    requests = next(count)
+    for number in random.Random(f"{life} {fault}").sample(range(requests), 6):
+        broken, _count = faulty(client, number, *FAULTS[fault])
+        live(client, broken, LIVES[life])
+
+
+def hasty(simulator: Simulator) -> Client:
+    client = simulator.client()
+    return replace(client, sleep=lambda seconds: time.sleep(min(seconds, 0.02)))
 
 
 def test_login_with_a_password(simulator: Simulator) -> None:
