@@ -56,19 +56,19 @@ class Cost:
 
 @dataclass(frozen=True)
 class Row:
-    """One job; `bar` is the largest number of requests that ours may have, `missed` what else is not right."""
+    """One job; `most` is the largest number of requests that ours may have, `missed` what else is not right."""
 
     job: str
     theirs: Cost | None
     ours: Cost
-    bar: int | None
+    most: int | None
     remark: str = ""
     missed: str = ""
 
     @property
     def failure(self) -> str:
-        over = self.bar is not None and self.ours.requests > self.bar
-        return f"{self.ours.requests} requests, {self.bar} allowed" if over else self.missed
+        over = self.most is not None and self.ours.requests > self.most
+        return f"{self.ours.requests} requests, {self.most} allowed" if over else self.missed
 
 
 @dataclass(frozen=True)
@@ -311,8 +311,8 @@ def cells(row: Row) -> list[object]:
     numbers = [theirs.requests, theirs.polls] if theirs else ["-", "-"]
     seconds = [f"{theirs.seconds:.1f}"] if theirs else ["-"]
     ratio = f"{theirs.seconds / row.ours.seconds:.1f}" if theirs else "-"
-    bar = "-" if row.bar is None else row.bar
-    return [row.job, *numbers, row.ours.requests, row.ours.polls, bar, *seconds, f"{row.ours.seconds:.1f}", ratio,
+    most = "-" if row.most is None else row.most
+    return [row.job, *numbers, row.ours.requests, row.ours.polls, most, *seconds, f"{row.ours.seconds:.1f}", ratio,
             row.remark]  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.compare import Difference
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.config import (
@@ -30,7 +30,7 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.model 
     WantedPower,
 )
 
-Value = str | int | bool | None
+Value: TypeAlias = "str | int | bool | None"
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Await:
     running: bool
 
 
-Step = Send | Change | Reboot | Await
+Step: TypeAlias = "Send | Change | Reboot | Await"
 
 
 def power_steps(present: Power, wanted: WantedPower, shutdown: Shutdown) -> tuple[Step, ...]:

@@ -7,14 +7,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.check import Check
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.client import Client
 
 D = TypeVar("D")
 A = TypeVar("A")
-Shown = dict[str, Any] | list[Any] | str
+Shown: TypeAlias = "dict[str, Any] | list[Any] | str"
 
 
 @dataclass(frozen=True)

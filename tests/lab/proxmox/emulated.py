@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, ip_interface
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from .guests import GuestSpec, NoGuests, PowerState
@@ -29,16 +30,18 @@ OFF = 0.4  # seconds that a guest takes to shut down
 FIRST_SLOT = 18  # PCI slot of net0: a card that cloud-init did not name is ens18 and so on
 COUNTERS = ("rx-bytes", "rx-packets", "rx-errs", "rx-dropped", "tx-bytes", "tx-packets", "tx-errs", "tx-dropped")
 LOOPBACK = ("127.0.0.1/8", "::1/128")
-DEBIAN: Mapping[str, str] = {
-    "id": "debian",
-    "name": "Debian GNU/Linux",
-    "pretty-name": "Debian GNU/Linux 13 (trixie)",
-    "version": "13 (trixie)",
-    "version-id": "13",
-    "machine": "x86_64",
-    "kernel-release": "6.12.107+deb13-cloud-amd64",
-    "kernel-version": "#1 SMP PREEMPT_DYNAMIC Debian 6.12.107-1 (2026-08-29)",
-}
+DEBIAN: Mapping[str, str] = MappingProxyType(
+    {
+        "id": "debian",
+        "name": "Debian GNU/Linux",
+        "pretty-name": "Debian GNU/Linux 13 (trixie)",
+        "version": "13 (trixie)",
+        "version-id": "13",
+        "machine": "x86_64",
+        "kernel-release": "6.12.107+deb13-cloud-amd64",
+        "kernel-version": "#1 SMP PREEMPT_DYNAMIC Debian 6.12.107-1 (2026-08-29)",
+    }
+)
 
 
 @dataclass
@@ -224,7 +227,7 @@ class Agent:
         program = path.rsplit("/", 1)[-1]
         if program not in outputs:
             raise _Refused(
-                f"Guest agent command failed, error was 'Failed to execute child process “{path}” "
+                f"Guest agent command failed, error was 'Failed to execute child process \u201c{path}\u201d "
                 "(No such file or directory)'"
             )
         pid, text = next(self._pids), outputs[program]()

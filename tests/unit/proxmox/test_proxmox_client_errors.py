@@ -117,7 +117,7 @@ def test_the_recording_is_there() -> None:
 def test_class_of_a_recorded_failure(response: dict[str, Any]) -> None:
     answer = answer_of(response)
     error = error_of_answer(answer, "pve1 GET /x", "a@pve!t")
-    assert type(error) is stated(answer)
+    assert error.__class__ is stated(answer)
     for name, text in answer.errors.items():
         if isinstance(error, Invalid):
             assert error.parameters[name] == text

@@ -65,15 +65,15 @@ def counter(loop: Loop, modules: Modules) -> Iterator[Counter]:
 
 
 @pytest.mark.parametrize(
-    ("fields", "bar"), [({}, 4), ({"vmid": None}, 5), ({"pool": "op1"}, 4)], ids=["vmid", "next id", "pool"]
+    ("fields", "most"), [({}, 4), ({"vmid": None}, 5), ({"pool": "op1"}, 4)], ids=["vmid", "next id", "pool"]
 )
-def test_create_from_image_with_cloud_init_and_start(counter: Counter, fields: dict[str, Any], bar: int) -> None:
+def test_create_from_image_with_cloud_init_and_start(counter: Counter, fields: dict[str, Any], most: int) -> None:
     client = client_of(counter.cluster)
     client.post("/pools", poolid="op1")
     client.post("/nodes/pve1/qemu", vmid=800, name="neighbour", pool=fields.get("pool"))
     sent, result = counter.count("proxmox_vms", vms=[machine(0, **fields)])
     assert (result.get("failed"), result["results"][0]["status"]) == (False, "started"), result
-    assert len(sent) <= bar, sent
+    assert len(sent) <= most, sent
     assert sum(request.startswith("POST") for request in sent) == 1
 
 
