@@ -96,8 +96,8 @@ class VirtualMachines:
     def _found(self, client: Client, vm: VmDesired, view: View) -> VmActual | None:
         """The machine's VM; with its exact power state if anything of it is to change.
 
-        The state in the list is up to 10 s old. Where it agrees with what is wanted and nothing else differs, it is not
-        worth a request of its own.
+        The state in the list is up to 10 s old, and knows no pause. A machine that is to run, and does by the list, is
+        not worth a request of its own where nothing else differs; one that must not run is.
         """
         actual = self._reader.machine(client, vm, view)
         if actual is None or actual.problem is not None or vm.state == "absent" or left_alone(vm):
@@ -106,7 +106,8 @@ class VirtualMachines:
             found = difference(vm, actual)
         except HostingError:
             return actual
-        if not found.after or found.power is not None:
+        runs = vm.power == "started" or actual.config.get("template") == "1"
+        if (runs and not found.after) or found.power is not None:
             return actual
         return replace(actual, power=self._reader.power(client, actual))
 
