@@ -128,6 +128,12 @@ class Connection:
             raise InvalidInput(
                 f"{self.token_id!r} is no token name", where="api_token_id", hint="Write only the part after the !"
             )
+        if not self.token_secret and not self.password:
+            raise InvalidInput(
+                "it is empty",
+                where="api_token_secret" if self.token_id else "api_password",
+                hint="Give the secret of an API token, or a password",
+            )
         if self.token_secret and not TOKEN.match(self.token_secret):
             # requests would quote it in its error, escaped, so that no_log does not find it
             raise InvalidInput(

@@ -196,6 +196,8 @@ def test_an_answer_that_is_no_upid(answer: Any) -> None:
         ({"user": "fediversity@pve!lab"}, "api_user"),
         ({"token_id": "fediversity@pve!lab"}, "api_token_id"),
         ({"token_secret": "swordfish\n"}, "api_token_secret"),
+        ({"token_secret": ""}, "api_token_secret"),
+        ({"token_id": None, "token_secret": None, "password": ""}, "api_password"),
         ({"timeout": 5}, "api_timeout"),
         ({"ca_path": "/nonexistent/ca.pem"}, "ca_path"),
     ],
