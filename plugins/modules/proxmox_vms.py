@@ -14,8 +14,9 @@ description:
     imported image or as a clone, configured, and started.
   - A virtual machine is ours if it carries the tag C(fediversity-machine-NAME), whatever its VMID, node or present
     name. Others are never touched.
-  - Only options that are given are compared, by their meaning and not by their text. MAC addresses and volumes are
-    always kept, and so are keys of property strings that no option names.
+  - Only options that are given are compared, by their meaning and not by their text. Options that are no longer given
+    stay as they are. MAC addresses and volumes are always kept, and so are keys of property strings that no option
+    names.
   - What cannot change while a virtual machine runs is stored and takes effect at its next stop and start.
     The module reports this, and restarts the guest only if O(vms[].reboot) asks for it.
   - A run may be killed at any moment; the next one goes on where it ended, without a second virtual machine or a left
@@ -43,6 +44,7 @@ options:
           - V(present) creates and changes; V(absent) stops the virtual machine at once and deletes it with all its
             disks, snapshots, backup jobs, high availability and access rights.
           - A virtual machine with protection is refused, unless O(vms[].protection=false) stands beside V(absent).
+            A template is, unless O(vms[].template=true) does.
         type: str
         choices: [present, absent]
         default: present
@@ -70,6 +72,7 @@ options:
         description:
           - V(true) makes the virtual machine a template. O(vms[].power) must be V(stopped) or V(unmanaged).
           - A template does not become a virtual machine again.
+          - One with the tag of the machine is neither changed nor deleted without V(true).
         type: bool
       vmid:
         description:
@@ -104,12 +107,14 @@ options:
         description:
           - Whether a virtual machine that exists moves to O(vms[].node), or away from where O(vms[].placement) does not
             allow it to be. It keeps running meanwhile if it runs.
+          - Needs the privilege C(VM.Migrate).
         type: bool
         default: false
       clone:
         description:
           - The virtual machine or template of which a new one is a copy, instead of C(disk.import_from).
           - Everything else of the item is applied to the copy before its first start.
+          - Needs the privilege C(VM.Clone) on the source.
         type: dict
         suboptions:
           vmid:
@@ -160,7 +165,9 @@ options:
         description: Weight of the virtual machine for automatic ballooning.
         type: int
       machine:
-        description: Machine type, for example V(q35).
+        description:
+          - Machine type, for example V(q35). A type without version is equal to all its versions, because the server
+            pins one for Windows guests.
         type: str
       bios:
         description: Firmware.
@@ -207,7 +214,9 @@ options:
         type: list
         elements: str
       hotplug:
-        description: What may change while the guest runs, some of V(network), V(disk), V(cpu), V(memory), V(usb), V(cloudinit).
+        description:
+          - What may change while the guest runs, some of V(network), V(disk), V(cpu), V(memory), V(usb) and
+            V(cloudinit).
         type: list
         elements: str
       protection:
@@ -242,12 +251,13 @@ options:
             type: str
           size:
             description:
-              - Size in GiB. A disk only grows; a size below the present one, or below that of the image or of the clone's
-                source, is refused before anything is written.
+              - Size in GiB. A disk only grows; a size below the present one, or below that of the image or of the
+                clone's source, is refused before anything is written.
               - Without it a copied disk has the size of what it is copied from.
             type: int
           move:
-            description: Move a disk that exists to O(vms[].disk.storage), and to O(vms[].disk.format) if that is given.
+            description:
+              - Move a disk that exists to O(vms[].disk.storage), and to O(vms[].disk.format) if that is given.
             type: bool
             default: false
           format:
@@ -281,7 +291,8 @@ options:
             description: Whether the guest may only read.
             type: bool
           options:
-            description: Further keys of the disk's property string, for example V(iops_rd). Keys that are not named are kept.
+            description:
+              - Further keys of the disk's property string, for example V(iops_rd). Keys that are not named are kept.
             type: dict
       disks:
         description:
@@ -290,11 +301,15 @@ options:
         elements: dict
         suboptions:
           slot:
-            description: Where the disk is attached, for example V(scsi1), V(virtio0) or V(sata0).
+            description:
+              - Where the disk is attached, for example V(scsi1), V(virtio0) or V(sata0).
+              - The slot C(ide2) is that of the cloud-init drive and is refused.
             type: str
             required: true
           state:
-            description: V(absent) detaches the disk and deletes its volume.
+            description:
+              - V(absent) detaches the disk and deletes its volume. Under protection it is refused, unless
+                O(vms[].protection=false) stands beside it.
             type: str
             choices: [present, absent]
             default: present
@@ -310,12 +325,13 @@ options:
             type: str
           size:
             description:
-              - Size in GiB. A disk only grows; a size below the present one, or below that of the image or of the clone's
-                source, is refused before anything is written.
+              - Size in GiB. A disk only grows; a size below the present one, or below that of the image or of the
+                clone's source, is refused before anything is written.
               - Without it a copied disk has the size of what it is copied from.
             type: int
           move:
-            description: Move a disk that exists to O(vms[].disks[].storage), and to O(vms[].disks[].format) if that is given.
+            description:
+              - Move a disk that exists to O(vms[].disks[].storage), and to O(vms[].disks[].format) if that is given.
             type: bool
             default: false
           format:
@@ -349,11 +365,12 @@ options:
             description: Whether the guest may only read.
             type: bool
           options:
-            description: Further keys of the disk's property string, for example V(iops_rd). Keys that are not named are kept.
+            description:
+              - Further keys of the disk's property string, for example V(iops_rd). Keys that are not named are kept.
             type: dict
       networks:
         description:
-          - All network devices in order, the first one being C(net0). Further ones are removed.
+          - All network devices in order, the first one being C(net0). Further ones are removed with their addresses.
         type: list
         elements: dict
         suboptions:
@@ -376,7 +393,7 @@ options:
             description: MAC address. Without it the present one is kept, and a new device gets one from the server.
             type: str
           trunks:
-            description: VLAN tags that the guest may use.
+            description: VLAN tags that the guest may use. An empty list takes the restriction away.
             type: list
             elements: int
           mtu:
@@ -466,13 +483,21 @@ options:
         description:
           - Seconds to wait for the guest agent after a start. A silent agent never fails the item.
           - With it the results say whether the agent answered, and the addresses that it told.
+          - Needs the privilege C(VM.GuestAgent.Audit); without it the agent counts as silent.
         type: int
         default: 0
       options:
         description:
           - Raw keys of the configuration and their text, for example C(hostpci0), C(usb0) or C(args); null or an empty
-            text deletes the key. They are compared as property strings, whatever their order.
-          - Keys that have an option of their own are refused.
+            text deletes the key. They are compared as property strings, whatever their order, the first entry with or
+            without its key.
+          - Keys that have an option of their own are refused. C(ide0), C(ide1) and C(ide3) take CD drives only, for
+            example V(local:iso/rescue.iso,media=cdrom); C(ide2) is that of the cloud-init drive.
+          - Keys that are no longer given stay as they are.
+          - Some may be set by the user C(root@pam) with its password only, and by no token, not even one of
+            C(root@pam) - C(args), C(affinity), C(amd-sev), C(intel-tdx), C(hookscript), C(parallelN), and devices of
+            the node by their address in C(hostpciN), C(usbN) and C(serialN). Mapped devices, for example
+            V(mapping=gpu), need the privilege C(Mapping.Use).
         type: dict
       firewall:
         description:
@@ -602,6 +627,7 @@ options:
         description:
           - Named snapshots. Those that are not listed are left alone.
           - All volumes must lie where snapshots are possible; on directory storages they must be qcow2.
+          - Needs the privilege C(VM.Snapshot).
         type: list
         elements: dict
         suboptions:
@@ -623,8 +649,14 @@ options:
             default: false
       safety_snapshot:
         description:
-          - V(risky) takes a snapshot before a change of disks, firmware, machine type or raw options, and before a
-            conversion to a template. If the change fails, the virtual machine returns to it.
+          - V(risky) takes a snapshot before a change of disks, firmware, machine type or raw options. It holds the
+            disks and the configuration, not the memory, firewall or high availability.
+          - No snapshot is taken where a disk is moved or deleted, the virtual machine migrates or becomes a template,
+            because Proxmox VE refuses most of that for what a snapshot holds.
+          - If the server refuses the change of a virtual machine that was stopped and has not run since, it is rolled
+            back, and volumes that the change made are deleted. In all other cases nothing is undone, so that nothing is
+            lost that the guest wrote; the error names the snapshot, for O(vms[].rollback).
+          - Needs the privilege C(VM.Snapshot), and C(VM.Snapshot.Rollback) to roll back.
         type: str
         choices: [never, risky]
         default: never
@@ -636,6 +668,7 @@ options:
         description:
           - Snapshot to which the virtual machine returns before anything else is compared. This is an order, which is
             carried out and reported as changed at every run.
+          - What the guest wrote since is lost. Needs the privilege C(VM.Snapshot.Rollback), or C(VM.Snapshot).
         type: str
   parallel:
     description: How many virtual machines are read and changed at the same time.
@@ -724,11 +757,10 @@ EXAMPLES = r"""
         template: true
   delegate_to: localhost
 
-- name: Add a data disk, let the system disk grow and move, remove another disk; save the machine before
+- name: Add a data disk, let the system disk grow and move, remove another disk
   fediversity.hosting.proxmox_vms:
     vms:
       - name: vm-mastodon
-        safety_snapshot: risky
         disk:
           size: 40
           storage: fast
@@ -743,7 +775,16 @@ EXAMPLES = r"""
             state: absent
   delegate_to: localhost
 
-- name: Pass a PCI device through, with UEFI firmware, and restart the guest if it needs that
+- name: Change the machine type of a stopped machine, which returns to its snapshot if the server refuses
+  fediversity.hosting.proxmox_vms:
+    vms:
+      - name: vm-mastodon
+        power: stopped
+        machine: q35
+        safety_snapshot: risky
+  delegate_to: localhost
+
+- name: Pass a mapped PCI device through, with UEFI firmware, and restart the guest if it needs that
   fediversity.hosting.proxmox_vms:
     vms:
       - name: vm-transcoder
@@ -753,7 +794,7 @@ EXAMPLES = r"""
           storage: local
           type: 4m
         options:
-          hostpci0: 0000:01:00.0,pcie=1
+          hostpci0: mapping=gpu,pcie=1
         reboot: if_pending
   delegate_to: localhost
 

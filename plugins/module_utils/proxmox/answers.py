@@ -88,6 +88,8 @@ ERROR_TEXTS: tuple[tuple[re.Pattern[str], type[HostingError], str], ...] = tuple
             BackendError,
             "The cluster has no quorum and takes no changes: bring its nodes back",
         ),
+        # qemu-server names neither the option nor the key
+        (r"SSH public key validation", InvalidInput, "Correct the keys in cloud_init.ssh_keys"),
         (r"protection mode enabled", Denied, "Remove the protection of the virtual machine first"),
         (r"hostname lookup '.*' failed", NotFound, "Name a node of this cluster"),
         (r"only root can|Only root (can|may)|auto-generated role", Denied, ""),

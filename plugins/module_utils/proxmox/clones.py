@@ -33,10 +33,18 @@ def mark(machine: str, description: str) -> str:
     return f"fediversity: unfinished clone for machine {machine}\n{description}"[:MAX_DESCRIPTION]
 
 
-def marked_machine(description: str) -> str | None:
-    """For which machine a clone with this description is made; None if it is no unfinished clone."""
-    found = MARK.match(description)
-    return found[1] if found else None
+def marked_machine(config: Mapping[str, Any]) -> str | None:
+    """For which machine the guest with this configuration is an unfinished clone, None if it is none.
+
+    It has the machine's name too; a finished one whose description only says so has not.
+    """
+    found = MARK.match(str(config.get("description", "")))
+    return found[1] if found and found[1] == config.get("name") else None
+
+
+def is_nameless(config: Mapping[str, Any]) -> bool:
+    """The guest is being cloned and does not say yet for which machine (PVE/API2/Qemu.pm clone_vm)."""
+    return "name" not in config and "qmclone temporary file" in str(config.get("description", ""))
 
 
 def without_mark(description: str) -> str:

@@ -18,6 +18,8 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.errors import 
 from ansible_collections.fediversity.hosting.plugins.module_utils.names import machine_tag
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.clones import without_mark
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.config import (
+    IP_CONFIG_KEY,
+    drives,
     format_network,
     format_tags,
     has_cloud_init_drive,
@@ -33,6 +35,7 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.disks 
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.fields import (
     BY_OPTION,
     CLOUD_INIT_OPTIONS,
+    address_field,
     field_of,
     parse_raw,
 )
@@ -58,7 +61,7 @@ class Difference:
     :param values: text by key of the configuration, to set.
     :param deleted: keys to delete; volumes of disks among them are deleted too.
     :param power: the state to reach; None if it is reached or left alone.
-    :param risky: a safety snapshot is worth it.
+    :param risky: a safety snapshot is worth it, and does not stand in the way of the change.
     """
 
     before: Mapping[str, Any] = field(default_factory=dict)
@@ -112,6 +115,12 @@ class _Findings:
                 self.store(spec.key, spec.format(want, config.get(spec.key, "")))
                 self.risky = self.risky or spec.risky
         for key, text in self.desired.raw.items():
+            if key in drives(config):
+                raise InvalidInput(
+                    "the slot holds a disk",
+                    where=f"VM {self.desired.name}, options, {key}",
+                    hint="Name it in disks, or choose another slot",
+                )
             if self.differs(f"options.{key}", parse_raw(key, config.get(key)), parse_raw(key, text)):
                 self.store(key, text or "")
                 self.risky = True
@@ -131,16 +140,39 @@ class _Findings:
                 self.values[f"net{number}"] = format_network(network)
         self.deleted += [f"net{number}" for number in sorted(present) if number not in merged]
 
+    def addresses_without_device(self) -> None:
+        """The list of network devices is complete: a later one must not get the addresses of one that went."""
+        if self.desired.networks is None:
+            return
+        numbers = sorted(int(match[1]) for key in self.actual.config if (match := IP_CONFIG_KEY.match(key)))
+        for spec in (address_field(number) for number in numbers if number >= len(self.desired.networks)):
+            if spec.option not in self.desired.settings and self.differs(spec.option, spec.of(self.actual.config), []):
+                self.deleted.append(spec.key)
+
     def cloud_init_drive(self) -> None:
         """A clone of a source without one gets it, because cloud-init's settings would otherwise reach nobody."""
         if not self.actual.unfinished or has_cloud_init_drive(self.actual.config):
             return
-        if self.desired.settings.keys() & CLOUD_INIT_OPTIONS and self.differs("cloud_init_drive", "", CLOUD_INIT_DRIVE):
+        wanted = self.desired.settings.keys() & CLOUD_INIT_OPTIONS
+        if wanted and CLOUD_INIT_DRIVE in drives(self.actual.config):
+            raise InvalidInput(
+                f"the source has a disk in the slot {CLOUD_INIT_DRIVE}, which is that of the cloud-init drive",
+                where=f"VM {self.desired.name}, clone",
+                hint="Attach it elsewhere, or leave cloud_init out",
+            )
+        if wanted and self.differs("cloud_init_drive", "", CLOUD_INIT_DRIVE):
             self.values[CLOUD_INIT_DRIVE] = f"{_cloud_init_storage(self.desired, self.actual)}:cloudinit"
 
     def volumes(self) -> DiskChanges:
         where, config = f"VM {self.desired.name}", self.actual.config
         disks = disk_changes(self.desired.disks, config, where)
+        protected = BY_OPTION["protection"].of(config) and self.desired.settings.get("protection") is not False
+        if disks.deleted and protected:
+            raise Denied(
+                f"VM {self.actual.vmid} and its disks are protected against deletion",
+                where=f"{where}, disk {disks.deleted[0]}",
+                hint="Say protection: false, or lift the protection in Proxmox VE",
+            )
         if disks.after:
             self.before["disks"], self.after["disks"] = disks.before, disks.after
         before, after, firmware = firmware_changes(self.desired.firmware, config, where)
@@ -171,6 +203,7 @@ def difference(desired: VmDesired, actual: VmActual, target: str | None = None) 
     found = _Findings(desired, actual)
     found.settings()
     found.networks()
+    found.addresses_without_device()
     found.cloud_init_drive()
     disks = found.volumes()
     changes_pool = desired.pool is not None and found.differs("pool", actual.pool, desired.pool)
@@ -182,6 +215,12 @@ def difference(desired: VmDesired, actual: VmActual, target: str | None = None) 
     template = _template(desired, actual) and found.differs("template", False, True)
     stays_on = actual.power == "started" and power is None
     reboots = desired.reboot_pending and stays_on and found.differs("pending", list(actual.pending), [])
+    if template and "parent" in actual.config and "snapshots" not in parts and not actual.unfinished:
+        raise InvalidInput(
+            "a virtual machine with snapshots cannot become a template",
+            where=f"VM {desired.name}, template",
+            hint="Delete its snapshots first",
+        )
     if desired.rollback is not None:
         found.differs("rollback", "", desired.rollback)
     return Difference(
@@ -197,7 +236,8 @@ def difference(desired: VmDesired, actual: VmActual, target: str | None = None) 
         template=template,
         reboot=reboots,
         rollback=desired.rollback,
-        risky=found.risky or template,
+        # Proxmox VE does none of these to what a snapshot holds
+        risky=found.risky and not (template or moves or disks.moved or disks.deleted),
     )
 
 
@@ -285,16 +325,17 @@ def wanted_tags(desired: VmDesired, actual: VmActual) -> frozenset[str]:
 
 def merged_networks(wanted: tuple[Network, ...], present: Mapping[int, Network]) -> dict[int, Network]:
     """The desired network devices with the MAC address and the further keys of the present ones."""
-    return {
-        number: replace(
-            network,
-            mac=network.mac or present[number].mac,
-            others=tuple(sorted({**dict(present[number].others), **dict(network.others)}.items())),
-        )
-        if number in present
-        else network
-        for number, network in enumerate(wanted)
-    }
+    return {number: _merged_network(network, present.get(number)) for number, network in enumerate(wanted)}
+
+
+def _merged_network(network: Network, present: Network | None) -> Network:
+    """An empty text of a further key takes the key away, and so does a tag that is none."""
+    others = {**dict(present.others if present else ()), **dict(network.others), "tag": ""}
+    return replace(
+        network,
+        mac=network.mac or (present.mac if present else None),
+        others=tuple(sorted((key, value) for key, value in others.items() if value)),
+    )
 
 
 def shown_networks(devices: Mapping[int, Network]) -> dict[str, dict[str, Any]]:
@@ -318,7 +359,14 @@ def deletion(desired: VmDesired, actual: VmActual) -> dict[str, Any]:
     """What diff mode shows of a VM that is to go.
 
     :raises Denied: it is protected, and nobody asked to lift that.
+    :raises NotOwned: it is a template, and nobody said so: the tag of a machine may be on what was made of it.
     """
+    if is_template(actual.config) and not desired.template:
+        raise NotOwned(
+            f"the tag of the machine is on guest {actual.vmid}, which is a template",
+            where=f"VM {desired.name}, template",
+            hint="Say template: true beside state: absent if it is to go, or remove the tag there",
+        )
     protected = BY_OPTION["protection"].of(actual.config)
     if protected and desired.settings.get("protection") is not False:
         raise Denied(

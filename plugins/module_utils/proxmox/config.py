@@ -27,6 +27,7 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.model 
 UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 SIZE = re.compile(r"(\d+)([KMGT]?)\Z")
 NETWORK_KEY = re.compile(r"net(\d+)\Z")
+IP_CONFIG_KEY = re.compile(r"ipconfig(\d+)\Z")
 DISK_KEY = re.compile(r"(scsi|virtio|sata|ide)\d+\Z")
 SEPARATORS = re.compile(r"[\s,;]+")
 
@@ -72,17 +73,22 @@ def parse_words(text: str) -> tuple[str, ...]:
 
 
 def parse_network(text: str) -> Network:
-    """``virtio=BC:24:11:..,bridge=vmbr0,..``, in any order; also ``model=virtio,macaddr=..``."""
+    """``virtio=BC:24:11:..,bridge=vmbr0,..``, in any order; also ``model=virtio,macaddr=..``.
+
+    A VLAN tag that is no number stays among the further keys.
+    """
     values = parse_properties(text, "model")
     model, mac = values.pop("model", "virtio"), values.pop("macaddr", None)
     for name in NIC_MODELS:
         if name in values:
             model, mac = name, values.pop(name)
-    tag = values.pop("tag", None)
+    tag = values.pop("tag", "")
+    if tag and not tag.isdecimal():
+        values["tag"] = tag
     return Network(
         bridge=values.pop("bridge", ""),
         model=model,
-        tag=int(tag) if tag else None,
+        tag=int(tag) if tag.isdecimal() else None,
         firewall=parse_bool(values.pop("firewall", "0")),
         mac=mac.upper() if mac else None,
         others=tuple(sorted(values.items())),

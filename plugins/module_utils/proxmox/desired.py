@@ -23,8 +23,9 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.check 
     WORD,
     Check,
 )
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.config import DISK_KEY
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.disks import desired_disks, desired_firmware
-from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.fields import RESERVED, shown_addresses
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.fields import RESERVED, is_cd, shown_addresses
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.model import (
     NIC_MODELS,
     Clone,
@@ -135,7 +136,8 @@ def _given(value: int | None, default: int) -> int:
 
 def _power(check: Check) -> Any:
     power = check.one_of("power", ("started", "stopped", "paused", "unmanaged")) or "started"
-    if check.values.get("template") and power not in ("stopped", "unmanaged"):
+    stays = check.values.get("state") != "absent"
+    if stays and check.values.get("template") and power not in ("stopped", "unmanaged"):
         raise check.refused("power", power, "stopped or unmanaged, because a template never runs")
     return power
 
@@ -201,7 +203,8 @@ def _decimal(check: Check, option: str, most: int) -> float | None:
     value = check.values.get(option)
     if value is not None and not 0 <= value <= most:
         raise check.refused(option, value, f"a number from 0 to {most}")
-    return None if value is None else float(value)
+    # as precise as it is sent, to compare equal
+    return None if value is None else float(f"{value:g}")
 
 
 def _words(check: Check, option: str, pattern: re.Pattern[str], wanted: str) -> list[str] | None:
@@ -335,8 +338,13 @@ def _raw(check: Check) -> dict[str, str | None]:
         if not RAW_KEY.match(key):
             raise check.refused("options", key, "keys of the configuration, such as hostpci0")
         if RESERVED.match(key):
-            raise check.refused("options", key, "the module's own option for this key")
-    return {key: None if value is None else _raw_text(value) for key, value in values.items()}
+            raise check.refused("options", key, "the module's own option for it, if there is one")
+    found = {key: None if value is None else _raw_text(value) for key, value in values.items()}
+    for key, text in found.items():
+        # a volume would be made at every run
+        if text and DISK_KEY.match(key) and not is_cd(text):
+            raise check.refused(f"options, {key}", text, "disks for a disk; a CD drive is STORAGE:iso/NAME,media=cdrom")
+    return found
 
 
 def _raw_text(value: object) -> str:

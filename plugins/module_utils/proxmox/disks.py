@@ -33,8 +33,9 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.model 
     Pairs,
 )
 
-# qemu-server: MAX_SCSI_DISKS and its kind
-SLOT = re.compile(r"(scsi([12]?\d|30)|virtio(\d|1[0-5])|sata[0-5]|ide[0-3])\Z")
+# qemu-server: MAX_SCSI_DISKS and its kind; ide2 is cloud-init's
+SLOT = re.compile(r"(scsi([12]?\d|30)|virtio(\d|1[0-5])|sata[0-5]|ide[013])\Z")
+SLOT_HINT = "a slot, such as scsi1; ide2 is that of the cloud-init drive"
 SIZE_RANGE = range(1, 1_048_577)
 FORMATS = ("raw", "qcow2", "vmdk")
 CACHES = ("none", "writethrough", "writeback", "unsafe", "directsync")
@@ -57,7 +58,7 @@ SUFFIX = re.compile(r"\.(raw|qcow2|vmdk)\Z")
 def desired_disks(check: Check) -> tuple[Disk, ...]:
     """The options ``disk`` and ``disks``. :raises InvalidInput: a value is refused, or a slot is there twice."""
     system = check.values.get("disk")
-    further = check.each("disks", lambda inner: _disk(inner, inner.required("slot", SLOT, "a slot, such as scsi1")))
+    further = check.each("disks", lambda inner: _disk(inner, inner.required("slot", SLOT, SLOT_HINT)))
     disks = (*([] if system is None else [_disk(check.inside("disk", system), SYSTEM_DISK)]), *(further or ()))
     slots = [disk.slot for disk in disks]
     for slot in slots:

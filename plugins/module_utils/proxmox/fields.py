@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.config import (
+    DISK_KEY,
     format_ip_config,
     format_properties,
     format_ssh_keys,
@@ -55,8 +56,13 @@ class Field:
     risky: bool = False
 
     def of(self, config: Mapping[str, str]) -> Plain:
-        """The present value."""
-        return self.parse(config[self.key]) if self.key in config else self.default
+        """The present value; the text itself where it is none that the server would take, so that it is replaced."""
+        if self.key not in config:
+            return self.default
+        try:
+            return self.parse(config[self.key])
+        except ValueError:
+            return config[self.key]
 
 
 def _text(value: Plain, _present: str) -> str:
@@ -89,7 +95,14 @@ def _flag(option: str, key: str, default: bool) -> Field:
 
 
 def _property(
-    option: str, key: str, name: str, default: Plain, *, convert: Callable[[str], Plain] = str, risky: bool = False
+    option: str,
+    key: str,
+    name: str,
+    default: Plain,
+    *,
+    convert: Callable[[str], Plain] = str,
+    merge: Callable[[Plain, Plain], Plain] = _as_wanted,
+    risky: bool = False,
 ) -> Field:
     """An option that is the default entry *name* of a property string; its other entries are kept."""
 
@@ -102,7 +115,13 @@ def _property(
         others.pop(name, None)
         return ",".join([str(value), *filter(None, [format_properties(others.items())])])
 
-    return Field(option, key, default, parse, form, risky=risky)
+    return Field(option, key, default, parse, form, merge, risky)
+
+
+def _or_pinned(want: Plain, have: Plain) -> Plain:
+    """The machine type that is there, if it is the wanted one with the version that the server chose for the guest."""
+    kinds = {"pc": "pc-i440fx", "q35": "pc-q35", "virt": "virt"}
+    return have if want in kinds and have.startswith(f"{kinds[want]}-") else want
 
 
 def _named_agent(value: Plain, present: str) -> str:
@@ -135,7 +154,7 @@ def _format_hotplug(value: Plain, _present: str) -> str:
 
 
 def _parse_startup(text: str) -> dict[str, int]:
-    return {key: int(value) for key, value in parse_properties(text, "order").items() if value.isdigit()}
+    return {key: int(value) for key, value in parse_properties(text, "order").items() if value.isdecimal()}
 
 
 def _format_startup(value: Plain, _present: str) -> str:
@@ -175,16 +194,41 @@ def _join_words(value: Plain, _present: str) -> str:
     return " ".join(value)
 
 
-# default entry of the property strings that have no option of their own
-DEFAULT_ENTRIES = {"hostpci": "host", "usb": "host", "rng": "source", "watchdog": "model", "audio": "device"}
+# entry that may leave out its key, in the property strings that have no option of their own
+DEFAULT_ENTRIES = {
+    "amd-sev": "type",
+    "audio": "device",
+    "hostpci": "host",
+    "ide": "file",
+    "intel-tdx": "type",
+    "rng": "source",
+    "usb": "host",
+    "virtiofs": "dirid",
+    "watchdog": "model",
+}
+# stands for that key where it is not known
+FIRST_ENTRY = "(first)"
+CD_VOLUME = re.compile(r"none|cdrom|[A-Za-z][A-Za-z0-9_.-]*:iso/[^\s,;=]+")
 
 
 def parse_raw(key: str, text: str | None) -> Plain:
     """A raw key: a property string as a dictionary, any other text as it is; None where it is absent."""
     if text is None or not text.strip():
         return None
-    values = parse_properties(text, DEFAULT_ENTRIES.get(key.rstrip("0123456789"), ""))
-    return values if values and " " not in text else text
+    kind = key.rstrip("0123456789")
+    if " " in text or ("=" not in text and kind not in DEFAULT_ENTRIES):
+        return text
+    values = parse_properties(text, DEFAULT_ENTRIES.get(kind, FIRST_ENTRY))
+    if DISK_KEY.match(key):
+        # the server adds that of the image
+        values.pop("size", None)
+    return values
+
+
+def is_cd(text: str) -> bool:
+    """Whether the text of a drive is a CD drive, empty or with an image: one for which no volume is made."""
+    values = parse_properties(text, "file")
+    return values.get("media") == "cdrom" and bool(CD_VOLUME.fullmatch(values.get("file", "")))
 
 
 # fmt: off
@@ -200,7 +244,7 @@ FIELDS: tuple[Field, ...] = (
     _property("memory", "memory", "current", 512, convert=int),
     _number("balloon", "balloon", None),
     _number("shares", "shares", 1000),
-    _property("machine", "machine", "type", "", risky=True),
+    _property("machine", "machine", "type", "", merge=_or_pinned, risky=True),
     _word("bios", "bios", "seabios", risky=True),
     _word("scsi_controller", "scsihw", "lsi"),
     _word("os_type", "ostype", "other"),
@@ -222,12 +266,13 @@ FIELDS: tuple[Field, ...] = (
 # fmt: on
 BY_OPTION: Mapping[str, Field] = {field.option: field for field in FIELDS}
 CLOUD_INIT_OPTIONS = frozenset({"user", "ssh_keys", "addresses", "nameservers", "search_domains", "upgrade"})
-# what options of their own set, and what only the module may set
+# what options of their own set, what only the module may set, and parameters that are no configuration; cdrom is ide2
 RESERVED = re.compile(
     "("
     + "|".join(sorted(field.key for field in FIELDS))
-    + r"|(net|ipconfig|scsi|virtio|sata|unused)\d+|efidisk0|tpmstate0|tags|template|pool|vmid|lock|digest|delete|revert"
-    r"|force|skiplock|start|archive|storage|bwlimit|unique|vmgenid|cipassword|vmstate|parent|snaptime|meta|node)\Z"
+    + r"|(net|ipconfig|scsi|virtio|sata|unused)\d+|ide2|cdrom|efidisk0|tpmstate0|tags|template|pool|vmid"
+    r"|lock|digest|delete|revert|force|skiplock|start|archive|storage|bwlimit|unique|vmgenid|cipassword|vmstate|parent|snaptime|meta|node"
+    r"|background_delay|ha-managed|import-working-storage|live-restore)\Z"
 )
 
 

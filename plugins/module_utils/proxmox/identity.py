@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from ansible_collections.fediversity.hosting.plugins.module_utils.errors import (
     BackendError,
@@ -29,6 +29,7 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.model 
 class Row:
     """One guest in ``/cluster/resources``; ``status`` is missing or ``unknown`` while the statistics are young.
 
+    :param name: of the virtual machine, up to 10 s old; missing while the statistics are young.
     :param ha: under high availability.
     :param unfinished: a clone that does not carry our tags yet; the ones here are those that it is to get.
     """
@@ -41,7 +42,7 @@ class Row:
     pool: str | None = None
     lock: str | None = None
     template: bool = False
-
+    name: str | None = None
     ha: bool = False
     unfinished: bool = False
 
@@ -49,6 +50,16 @@ class Row:
     def being_made(self) -> bool:
         """A VM that is being created shows no tags until the task ends; one that is being cloned has the source's."""
         return self.lock == "clone" or (self.lock == "create" and not self.tags)
+
+    @property
+    def young(self) -> bool:
+        """No statistics are known, nor is the name."""
+        return self.name is None and self.status in (None, "unknown")
+
+    @property
+    def was_finished(self) -> bool:
+        """It is no clone that was left as the server made it."""
+        return self.status == "running" or self.template or self.ha
 
 
 def parse_rows(rows: Iterable[Mapping[str, Any]]) -> tuple[Row, ...]:
@@ -63,6 +74,7 @@ def parse_rows(rows: Iterable[Mapping[str, Any]]) -> tuple[Row, ...]:
             pool=row.get("pool"),
             lock=row.get("lock"),
             template=str(row.get("template") or "0") == "1",
+            name=row.get("name"),
             ha=bool(row.get("hastate")),
         )
         for row in rows
@@ -94,6 +106,12 @@ def find(desired: VmDesired, rows: Sequence[Row]) -> Row | None:
         )
     if not ours:
         taken = [row for row in rows if row.vmid == desired.vmid]
+        if taken and taken[0].being_made:
+            raise NotOwned(
+                f"VMID {desired.vmid} is held by a guest that is not finished (lock: {taken[0].lock})",
+                where=f"{where}, vmid",
+                hint=f"Run again when it is. {rest_hint(taken[0])}",
+            )
         if taken:
             raise NotOwned(
                 f"VMID {desired.vmid} belongs to a guest on node {taken[0].node} that is not ours",
@@ -115,6 +133,14 @@ def find(desired: VmDesired, rows: Sequence[Row]) -> Row | None:
     return row
 
 
+def rest_hint(row: Row) -> str:
+    """What to do about a guest whose worker may have died while making it; only root may pass over its lock."""
+    return (
+        f"If no task makes it, the worker that did has died: on the node {row.node} run qm unlock {row.vmid} and then "
+        f"qm destroy {row.vmid} --purge --destroy-unreferenced-disks"
+    )
+
+
 def machines(rows: Iterable[Row]) -> dict[str, Row]:
     """All VMs of ours by machine name, whether somebody desires them or not."""
     prefix = machine_tag("")
@@ -127,30 +153,45 @@ def machines(rows: Iterable[Row]) -> dict[str, Row]:
     }
 
 
-def allowed(permissions: Mapping[str, Mapping[str, Any]], privilege: str, paths: Iterable[str]) -> bool:
-    """Whether GET ``/access/permissions`` grants the privilege on one of the paths."""
-    return any(privilege in permissions.get(path, {}) for path in paths)
+Permissions: TypeAlias = "Mapping[str, Mapping[str, Any]]"
+"""GET ``/access/permissions``: path to privilege to whether it reaches the paths below."""
 
 
-def pool_paths(pool: str) -> list[str]:
-    """The paths whose access rights reach the pool; pools nest with ``/``."""
+def allowed(permissions: Permissions, privilege: str, above: Iterable[str], path: str | None = None) -> bool:
+    """Whether the privilege is granted on *path* itself, or reaches it from one of the paths *above* it."""
+    here = permissions.get(path, {}) if path is not None else {}
+    return privilege in here or any(int(permissions.get(place, {}).get(privilege, 0)) for place in above)
+
+
+def allowed_in_pool(permissions: Permissions, privilege: str, pool: str) -> bool:
+    """Whether the privilege reaches the members of the pool; pools nest with ``/``."""
     parts = pool.split("/")
-    return ["/", "/pool", *("/pool/" + "/".join(parts[: end + 1]) for end in range(len(parts)))]
+    above = ["/", "/pool", *("/pool/" + "/".join(parts[:end]) for end in range(1, len(parts)))]
+    return allowed(permissions, privilege, above, f"/pool/{pool}")
 
 
-def sees_more(desired: VmDesired, rows: Iterable[Row]) -> bool:
-    """Whether the rows show another guest where the machine would be: then it would be shown too."""
-    return any(row.pool == desired.pool for row in rows)
+def sees_tasks(permissions: Permissions, node: str) -> bool:
+    """Whether the tasks of others on the node are listed."""
+    return allowed(permissions, "Sys.Audit", ("/", "/nodes"), f"/nodes/{node}")
 
 
-def blind(desired: VmDesired, permissions: Mapping[str, Mapping[str, Any]], identity: str) -> HostingError | None:
+def sees_more(desired: VmDesired, rows: Iterable[Row], identity: str) -> bool:
+    """Whether the machine would be among the rows, as far as they and the identity tell.
+
+    Rows name a pool only to those who may audit it, so a guest in the wanted one was shown by a right on the pool. A
+    guest outside of pools proves nothing: it may be the only one that is shown.
+    """
+    if identity == "root@pam":
+        return True
+    return desired.pool is not None and any(row.pool == desired.pool for row in rows)
+
+
+def blind(desired: VmDesired, permissions: Permissions, identity: str) -> HostingError | None:
     """Why the machine may exist without *identity* seeing it: then it must be neither created nor taken for absent."""
-    paths = ["/", "/vms"]
-    if desired.vmid is not None:
-        paths.append(f"/vms/{desired.vmid}")
-    if desired.pool is not None:
-        paths += pool_paths(desired.pool)
-    if allowed(permissions, "VM.Audit", paths):
+    own = None if desired.vmid is None else f"/vms/{desired.vmid}"
+    if allowed(permissions, "VM.Audit", ("/", "/vms"), own):
+        return None
+    if desired.pool is not None and allowed_in_pool(permissions, "VM.Audit", desired.pool):
         return None
     return Denied(
         f"{identity} lacks VM.Audit, so the virtual machine may exist without being seen",

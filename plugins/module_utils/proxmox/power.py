@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ansible_collections.fediversity.hosting.plugins.module_utils.errors import NotFound
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox import tasks
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.client import Client
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.clones import marked_machine
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.identity import find, parse_rows
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.model import VmDesired
 
@@ -38,7 +39,11 @@ def plan_reset(client: Client, machine: str, vmid: int | None) -> Reset:
             where=f"VM {machine}",
             hint=f"Check that {client.identity} has VM.Audit where it is",
         )
-    status = client.get(f"/nodes/{row.node}/qemu/{row.vmid}/status/current")
+    path = f"/nodes/{row.node}/qemu/{row.vmid}"
+    status = client.get(f"{path}/status/current")
+    # an unfinished clone has the tags of the machine that it is a copy of, and another name
+    if status.get("name", machine) != machine and marked_machine(client.get(f"{path}/config")):
+        raise NotFound(f"VM {row.vmid} is only an unfinished clone of the machine", where=f"VM {machine}")
     if status.get("status") != "running":
         return Reset(row.vmid, row.node, ("start",))
     # a paused or panicked guest would stay so after a reset (QEMU's system_reset does not continue it)

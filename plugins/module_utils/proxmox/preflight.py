@@ -43,6 +43,7 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.config
 )
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.model import Clone, VmActual, VmDesired
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.placement import Cluster, Storage
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.snapshots import parse
 
 # option of each volume of the firmware
 FIRMWARE = {"efidisk0": "efi_disk", "tpmstate0": "tpm"}
@@ -211,6 +212,13 @@ def check_node(cluster: Cluster, node: str, where: str) -> None:
     """:raises InvalidInput: the cluster has no such node."""
     if node not in cluster.nodes:
         raise _unknown("node", node, cluster.nodes, where)
+
+
+def check_snapshot(asked: Asked, machine: VmActual, name: str) -> None:
+    """:raises InvalidInput: the machine has no such snapshot to return to."""
+    known = {snapshot.name for snapshot in parse(asked.get(f"{machine.path}/snapshot"))}
+    if name not in known:
+        raise _unknown("snapshot", name, known, f"VM {machine.machine}, rollback")
 
 
 def holders(asked: Asked, volume: str, cluster: Cluster) -> frozenset[str]:

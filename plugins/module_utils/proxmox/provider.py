@@ -21,9 +21,10 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.config
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.create import check_creation, shown_creation
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.fields import BY_OPTION, field_of
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.identity import Row, machines
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.making import View
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.model import VmActual, VmDesired
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.parallel import Parallel
-from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.reader import Reader, View, left_alone
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.reader import Reader, left_alone
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.vmids import Ids
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.worker import Worker
 from ansible_collections.fediversity.hosting.plugins.module_utils.reconcile import (
@@ -198,6 +199,9 @@ class VirtualMachines:
         self._choose_target(vm, present)
         if not present.config:
             return
+        back = self._worker.still_asked(vm).rollback
+        if back is not None:
+            preflight.check_snapshot(asked, present, back)
         target = self._nodes.get(vm.name)
         moves = target is not None and target != present.node
         need = preflight.need_of(vm, present, target or present.node)
@@ -296,7 +300,7 @@ class VirtualMachines:
         elif change.action == "update" and actual is not None:
             self._know(desired.name, self._worker.update(client, self._worker.still_asked(desired), actual, node))
         elif change.action == "delete" and actual is not None:
-            self._worker.delete(client, desired, actual)
+            self._worker.delete(client, actual)
             self._know(desired.name, None)
 
 

@@ -21,7 +21,7 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.errors import 
 from ansible_collections.fediversity.hosting.plugins.module_utils.names import OWNER_TAG
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox import tasks
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.check import Check
-from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.client import Client, Value
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.client import Client, LostAnswer, Value
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.parts import Place, Shown
 
 # pve-snapshot-name: a configuration id of at most 40 characters; two names are the server's own
@@ -38,6 +38,9 @@ HINTS: tuple[tuple[str, str], ...] = (
     ("is not most recent snapshot", "This storage returns only to the newest snapshot: delete the newer ones first"),
     ("incomplete snapshot", "That snapshot was never finished: delete it"),
     ("already used", "Run again"),
+    ("volume is still in use (snapshot?)", "A snapshot holds the disk: delete the snapshot first"),
+    ("disk with snapshots and delete the source", "A snapshot holds the disk: delete the snapshot first"),
+    ("VM contains snapshots", "Delete its snapshots first"),
 )
 
 
@@ -209,11 +212,34 @@ def roll_back(client: Client, place: Place, name: str, budget: float, *, start: 
     _run(client, place, "POST", f"/{name}/rollback", {"start": start or None}, budget=budget)
 
 
+def order_back(client: Client, place: Place, name: str, budget: float) -> None:
+    """``roll_back``, but a task that was begun by a request without answer is waited for, and not begun twice."""
+    known = _rollbacks(client, place)
+    try:
+        roll_back(client, place, name, budget)
+    except LostAnswer:
+        begun = [upid for upid in _rollbacks(client, place) if upid not in known]
+        if not begun:
+            raise
+        tasks.wait(client, begun[0], budget=budget)
+
+
+def _rollbacks(client: Client, place: Place) -> list[str]:
+    """The tasks that have rolled the machine back, the latest first."""
+    path = f"/nodes/{place.node}/tasks"
+    return [task["upid"] for task in client.get(path, vmid=place.vmid, source="all", typefilter="qmrollback")]
+
+
 def _run(client: Client, place: Place, method: str, path: str, params: Mapping[str, Value], *, budget: float) -> None:
     try:
         tasks.run(client, method, f"{place.path}/snapshot{path}", params, budget=budget)
     except HostingError as error:
-        hint = next((hint for text, hint in HINTS if text in error.what), None)
+        hint = hint_of(error)
         if hint is None:
             raise
         raise type(error)(error.what, where=f"VM {place.machine}, snapshots", hint=hint) from error
+
+
+def hint_of(error: HostingError) -> str | None:
+    """What to do about an error of the server that has to do with snapshots; None for any other."""
+    return next((hint for text, hint in HINTS if text in error.what), None)

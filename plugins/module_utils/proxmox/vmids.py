@@ -15,10 +15,10 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ansible_collections.fediversity.hosting.plugins.module_utils.errors import Exists, InvalidInput
+from ansible_collections.fediversity.hosting.plugins.module_utils.errors import BackendError, Exists, InvalidInput
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.check import VMID_RANGE
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.client import Client, LostAnswer, Transient
-from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.identity import Row, marked
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.identity import Row, marked, rest_hint
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.model import VmDesired
 
 # ids tried for one VM when other clients take each one first
@@ -41,10 +41,13 @@ class Ids:
         self._look = look
         self._allowed = allowed
         self._lock = threading.Lock()
-        self._given: set[int] = set()
+        # ids of the creations of this run, with their machines
+        self._given: dict[int, str] = {}
         self._rows: Sequence[Row] = ()
         # ids whose request got no answer, by machine: sent again with the same id, so that a late one is noticed
         self._unanswered: dict[str, int] = {}
+        # ids whose creation nobody saw end, by machine
+        self._lost: dict[str, int] = {}
 
     def view(self, rows: Sequence[Row]) -> None:
         """Remember the guests that the cluster has."""
@@ -58,8 +61,10 @@ class Ids:
 
         :raises Transient: the machine has a VM now, or may have one: look.
         :raises Exists: the wanted id belongs to somebody whom this user does not see.
+        :raises BackendError: the worker of an earlier creation died, and its rest is there.
         """
         with self._lock:
+            self._check_rest(desired)
             for _attempt in range(ATTEMPTS):
                 vmid = desired.vmid or self._unanswered.get(desired.name) or self._free(client, desired)
                 try:
@@ -76,7 +81,7 @@ class Ids:
                         raise
                     continue
                 self._unanswered.pop(desired.name, None)
-                self._given.add(vmid)
+                self._given[vmid] = desired.name
                 return vmid, answer
         raise Exists(f"other clients took {ATTEMPTS} VMIDs first", where=f"VM {desired.name}", hint="Run again")
 
@@ -89,7 +94,22 @@ class Ids:
     def release(self, vmid: int) -> None:
         """The creation with this id failed: another run may use it for a machine that this one wants too."""
         with self._lock:
-            self._given.discard(vmid)
+            self._given.pop(vmid, None)
+
+    def lost(self, vmid: int) -> None:
+        """Nobody saw the creation with this id end: what is there under a lock now is its rest."""
+        with self._lock:
+            self._lost[self._given.pop(vmid)] = vmid
+
+    def _check_rest(self, desired: VmDesired) -> None:
+        vmid = self._lost.get(desired.name)
+        for row in self._rows:
+            if row.vmid == vmid and row.being_made:
+                raise BackendError(
+                    f"the worker that made VM {vmid} for it died and left it locked",
+                    where=f"VM {desired.name}",
+                    hint=f"{rest_hint(row)}; then run again",
+                )
 
     def _free(self, client: Client, desired: VmDesired) -> int:
         """:raises Transient: the machine has a VM now."""
@@ -108,11 +128,11 @@ class Ids:
                 return vmid
             client.sleep(PAUSE)
         # what had it is gone again
-        self._given.discard(vmid)
+        self._given.pop(vmid, None)
         return vmid
 
     def _lowest(self, allowed: range, desired: VmDesired) -> int:
-        taken = {row.vmid for row in self._rows} | self._given
+        taken = {row.vmid for row in self._rows} | set(self._given)
         for vmid in allowed:
             if vmid not in taken:
                 return vmid

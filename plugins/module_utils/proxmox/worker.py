@@ -13,7 +13,12 @@ from typing import Any
 
 from ansible_collections.fediversity.hosting.plugins.module_utils.errors import BackendError, Exists, HostingError
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox import snapshots, tasks
-from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.client import Client, Invalid, Transient
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.client import (
+    Client,
+    Invalid,
+    LostAnswer,
+    Transient,
+)
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.clones import as_cloned, clone_parameters
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.compare import Difference, difference
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.config import drives
@@ -24,9 +29,8 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.create
     starts_itself,
 )
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.disks import as_grown
-from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.fields import BY_OPTION
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.guest import wait as wait_for_agent
-from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.ha import await_power, release
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.ha import await_power
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.model import VmActual, VmDesired
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.order import (
     Await,
@@ -40,6 +44,8 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.order 
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.parts import Part, Place
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.placement import migrate
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.reader import Reader
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.removal import check_same, remove
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.safety import Saved, is_undone, kept, undo
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.sides import PARTS
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.vmids import Ids
 
@@ -60,7 +66,7 @@ class Worker:
         self._budget = budget
         # what this run has done already, should it have to begin anew with a machine
         self._returned: set[str] = set()
-        self._saved: dict[str, str] = {}
+        self._saved: dict[str, Saved] = {}
 
     def still_asked(self, desired: VmDesired) -> VmDesired:
         """The desired state without the rollback that was done."""
@@ -98,6 +104,9 @@ class Worker:
             # two clones may both be told to go on; the task of one of them then fails
             self._ids.release(vmid)
             raise Transient(error.what, where=f"VM {desired.name}", hint=error.hint) from error
+        except LostAnswer:
+            self._ids.lost(vmid)
+            raise
         except HostingError:
             self._ids.release(vmid)
             raise
@@ -132,29 +141,32 @@ class Worker:
         return self._after(client, desired, done, found, made)
 
     def update(self, client: Client, desired: VmDesired, actual: VmActual, target: str | None) -> VmActual:
-        """Snapshot, move, then everything else; a failed change is rolled back to the snapshot taken for it."""
+        """Snapshot, move, then everything else."""
         found = difference(desired, actual, target)
+        if not _digest_first(desired, found):
+            check_same(client, actual)
         if found.rollback is not None:
             actual, found = self._rolled_back(client, desired, actual, found.rollback, target)
         saved = self._saved.get(desired.name)
+        if saved is not None and actual.power != "stopped":
+            saved = self._saved[desired.name] = replace(saved, stopped=False)
         if desired.safety_snapshots and found.risky and saved is None:
-            saved = snapshots.safety_name(time.time())
-            snapshots.take(client, _place(actual), saved, self._budget, description="before a change of this machine")
+            name = snapshots.safety_name(time.time())
+            snapshots.take(client, _place(actual), name, self._budget, description="before a change of this machine")
+            # under high availability its manager may start it at any time
+            saved = Saved(name, actual.power == "stopped" and not actual.ha, actual.config)
             self._saved[desired.name] = saved
         if saved is not None:
-            actual = replace(actual, snapshots=(saved,))
+            actual = replace(actual, snapshots=(saved.name,))
         try:
             done = self._changed(client, desired, actual, found, anew=saved is not None)
         except Transient:
             raise
         except HostingError as error:
-            if saved is None:
+            left = self._saved.get(desired.name)
+            if left is None:
                 raise
-            started = actual.power == "started"
-            snapshots.roll_back(client, _place(actual), saved, self._budget, start=started)
-            raise type(error)(
-                f"{error.what}; rolled back to the snapshot {saved}", where=error.where, hint=error.hint
-            ) from error
+            raise kept(left, error) from error
         if saved is not None:
             snapshots.prune(client, _place(done), desired.safety_snapshots, self._budget)
         return done
@@ -187,7 +199,7 @@ class Worker:
     def _rolled_back(
         self, client: Client, desired: VmDesired, actual: VmActual, name: str, target: str | None
     ) -> tuple[VmActual, Difference]:
-        snapshots.roll_back(client, _place(actual), name, self._budget)
+        snapshots.order_back(client, _place(actual), name, self._budget)
         self._returned.add(desired.name)
         actual = replace(actual, power=self._reader.power(client, actual))
         actual = self._reader.sides(client, desired, self._reader.configured(client, actual))
@@ -196,7 +208,7 @@ class Worker:
     def _carry_out(self, client: Client, desired: VmDesired, actual: VmActual, found: Difference) -> VmActual:
         for step in steps(desired, actual, found):
             if isinstance(step, Send):
-                self._send(client, actual, step)
+                self._send_or_undo(client, desired, actual, step)
             elif isinstance(step, Change):
                 key = step.part
                 running = (found.power or actual.power) != "stopped"
@@ -213,6 +225,16 @@ class Worker:
             if isinstance(step, Send):
                 self._send(client, actual, step)
 
+    def _send_or_undo(self, client: Client, desired: VmDesired, actual: VmActual, step: Send) -> None:
+        try:
+            self._send(client, actual, step)
+        except HostingError as error:
+            saved = self._saved.get(desired.name)
+            if saved is None or not is_undone(saved, step, error) or self._reader.power(client, actual) != "stopped":
+                raise
+            del self._saved[desired.name]
+            raise undo(client, _place(actual), saved, self._budget, error) from error
+
     def _send(self, client: Client, actual: VmActual, step: Send) -> None:
         path = step.path if step.path.startswith("/pools") else f"{actual.path}{step.path}"
         try:
@@ -221,8 +243,12 @@ class Worker:
             else:
                 client.request(step.method, path, step.parameters)
         except HostingError as error:
-            if not any(text in error.what for text in step.forgives) and not _kept_as_pending(error):
+            if any(text in error.what for text in step.forgives) or _kept_as_pending(error):
+                return
+            hint = snapshots.hint_of(error)
+            if hint is None:
                 raise
+            raise type(error)(error.what, where=f"VM {actual.machine}", hint=hint) from error
 
     def _reboot(self, client: Client, desired: VmDesired, actual: VmActual) -> None:
         """Restart the guest if changes wait for it; one that does not shut down is stopped and started, if allowed."""
@@ -258,29 +284,20 @@ class Worker:
             done = replace(done, agent=told is not None, addresses=told or ())
         return done
 
-    def delete(self, client: Client, desired: VmDesired, actual: VmActual) -> None:
-        """Take it out of high availability, stop it, destroy it with all its disks, jobs and rights."""
-        place = _place(actual)
-        if actual.ha:
-            release(client, place)
-        if BY_OPTION["protection"].of(actual.config):
-            client.put(f"{actual.path}/config", protection=False)
-        # the row's status may be late, and stopping a stopped VM is no error
-        tasks.run(client, "POST", f"{actual.path}/status/stop", {}, budget=self._budget)
-        if actual.ha:
-            await_power(client, place, running=False, budget=self._budget)
-        whole: dict[str, str | int | bool | None] = {"purge": True, "destroy-unreferenced-disks": True}
-        try:
-            tasks.run(client, "DELETE", actual.path, whole, budget=self._budget)
-        except BackendError as error:
-            if "is running" not in error.what:
-                raise
-            # a start that was under way came after the stop
-            raise Transient(error.what, where=f"VM {desired.name}", hint="Run again") from error
+    def delete(self, client: Client, actual: VmActual) -> None:
+        """Destroy it with everything that is its own."""
+        remove(client, actual, _place(actual), self._budget)
 
 
 def _place(actual: VmActual) -> Place:
     return Place(actual.machine, actual.vmid, actual.node, actual.power != "stopped")
+
+
+def _digest_first(desired: VmDesired, found: Difference) -> bool:
+    """Whether the first write is one that the server refuses if the configuration is not the one that was read."""
+    saves = bool(desired.safety_snapshots) and found.risky
+    before = saves or found.rollback is not None or found.target is not None or found.disks.moved
+    return bool(found.values or found.deleted) and not before
 
 
 def _power_after(actual: VmActual, found: Difference) -> Any:

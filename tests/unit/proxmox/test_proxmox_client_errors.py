@@ -18,6 +18,7 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.errors import 
     Denied,
     Exists,
     HostingError,
+    InvalidInput,
     Locked,
     NotFound,
 )
@@ -63,7 +64,7 @@ FAMILIES: tuple[tuple[int, str, type[HostingError]], ...] = (
         r"^no options specified|^can't clone VM|does not support|does not look like|convert a template",
         BackendError,
     ),
-    (500, r"SSH public key validation", BackendError),
+    (500, r"SSH public key validation", InvalidInput),
     (501, r"^Method '.*' not implemented$", BackendError),
     (595, r"", LostAnswer),
     (596, r"", LostAnswer),
@@ -138,3 +139,8 @@ def test_every_recorded_exit_status_has_its_class() -> None:
     for status in {*recorded, "unexpected status"}:
         expected = next((error for pattern, error in EXIT_STATUS if re.search(pattern, status)), None)
         assert expected is type(error_of_text(status)), status
+
+
+def test_refused_ssh_keys_name_the_option() -> None:
+    answer = Answer(500, "SSH public key validation error")
+    assert "cloud_init.ssh_keys" in str(error_of_answer(answer, "pve1 PUT /x", "a@pve!t"))

@@ -10,7 +10,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.fediversity.hosting.plugins.module_utils.errors import Denied, HostingError, InvalidInput
+from ansible_collections.fediversity.hosting.plugins.module_utils.errors import (
+    Denied,
+    HostingError,
+    InvalidInput,
+    NotOwned,
+)
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox import clones, compare, config, create, fields
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.desired import desired_machine
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.model import (
@@ -75,7 +80,7 @@ networks = st.builds(
         tag=st.integers(1, 4094),
         firewall=st.booleans(),
         mac=macs,
-        trunks=st.lists(st.integers(1, 4094), min_size=1, max_size=3),
+        trunks=st.lists(st.integers(1, 4094), max_size=3),
         mtu=st.sampled_from([1, 1400]),
         queues=st.integers(0, 8),
         rate=st.sampled_from([0.5, 10.0, 12.25]),
@@ -126,7 +131,7 @@ ITEM: dict[str, Any] = {
     "cores": st.integers(1, 64),
     "sockets": st.integers(1, 4),
     "cpu": st.sampled_from(["host", "kvm64"]),
-    "cpu_limit": st.sampled_from([0.0, 0.5, 2.0]),
+    "cpu_limit": st.floats(0, 128),
     "cpu_units": st.integers(1, 1000),
     "numa": st.booleans(),
     "memory": st.integers(16, 100_000),
@@ -154,7 +159,12 @@ ITEM: dict[str, Any] = {
     "description": texts,
     "onboot": st.booleans(),
     "agent": st.booleans(),
-    "options": st.sampled_from([{}, {"hostpci0": "0000:01:00.0,pcie=1"}, {"args": "-device x,a=b"}, {"kvm": None}]),
+    "options": st.sampled_from(
+        [
+            *({}, {"hostpci0": "0000:01:00.0,pcie=1"}, {"args": "-device x,a=b"}, {"kvm": None}, {"ide1": None}),
+            *({"virtiofs0": "data,cache=always"}, {"affinity": "0,5"}, {"ide0": "local:iso/x.iso,media=cdrom"}),
+        ]
+    ),
 }
 items = optional(**ITEM).map(lambda found: {"name": "web", **found})
 machines = items.map(desired_machine)
@@ -170,6 +180,9 @@ stores = st.builds(
                 {"startup": "order=3,up=9", "boot": "order=scsi0;net0", "hotplug": "0"},
                 {"hostpci0": "0000:02:00.0", "args": "-device x", "tags": " ", "ciuser": " "},
                 {"protection": 1, "unused0": "local:334/vm-334-disk-9.qcow2"},
+                {"ipconfig1": "ip=10.5.0.1/24", "ipconfig3": "ip6=auto", "affinity": "1,5"},
+                {"ide0": "none,media=cdrom", "ide1": "local:iso/y.iso,media=cdrom,size=4M", "virtiofs0": "home"},
+                {"net0": "virtio=BC:24:11:B3:51:9A,bridge=vmbr0,tag=none,trunks=1;2", "cores": "many", "memory": "all"},
             ]
         ),
         max_size=4,
@@ -287,7 +300,9 @@ def test_change_keeps_mac_addresses_volumes_and_unknown_options(stored: dict[str
     if desired.networks and desired.networks[0].mac is None:
         before, kept = config.parse_network(stored["net0"]), config.parse_network(stored_after["net0"])
         assert kept.mac == before.mac
-        assert set(dict(before.others)) <= set(dict(kept.others))
+        # an empty text takes a key away, and a tag that is none is not kept
+        gone = {"tag", *(key for key, value in desired.networks[0].others if not value)}
+        assert set(dict(before.others)) - gone <= set(dict(kept.others))
     assert "fstrim_cloned_disks=1" in stored_after["agent"]
     assert stored_after["ide2"] == RECORDED["ide2"]
     assert stored_after["scsi0"].startswith("local:334/vm-334-disk-0.qcow2,")
@@ -396,12 +411,13 @@ def test_the_protection_is_lifted_before_a_disk_goes() -> None:
         ({"disk": {"size": 1}}, "VM web, disk.size: the disk has 1600M and cannot shrink to 1G"),
         ({"disks": [{"slot": "scsi3", "storage": "local"}]}, "VM web, disk scsi3: the disk does not exist"),
         ({"disks": [{"slot": "scsi3", "size": 8}]}, "VM web, disk scsi3: the disk does not exist"),
-        ({"disks": [{"slot": "ide2", "size": 8, "storage": "local"}]}, "VM web, disk ide2: the slot holds a CD drive"),
+        ({"disks": [{"slot": "ide3", "size": 8, "storage": "local"}]}, "VM web, disk ide3: the slot holds a CD drive"),
+        ({"disks": [{"slot": "ide2", "size": 8, "storage": "local"}]}, "VM web, disks[0], slot: 'ide2' is refused"),
     ],
 )
 def test_disks_that_cannot_be_are_refused(disk: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        plan(disk)
+        plan(disk, {**RECORDED, "ide3": "none,media=cdrom"})
     assert str(caught.value).startswith(message)
 
 
@@ -440,6 +456,84 @@ def test_raw_options_are_compared_by_meaning() -> None:
     stored = {**RECORDED, "hostpci0": "0000:01:00.0,pcie=1"}
     assert plan({"options": {"hostpci0": "pcie=1,host=0000:01:00.0"}}, stored) == []
     assert plan({"options": {"hostpci0": None, "args": ""}}, stored)[0].parameters["delete"] == "hostpci0"
+
+
+@pytest.mark.parametrize(
+    ("key", "there", "same", "other"),
+    [
+        ("virtiofs0", "data,cache=always", "cache=always,dirid=data", "home,cache=always"),
+        ("amd-sev", "snp,no-debug=1", "type=snp,no-debug=1", "es,no-debug=1"),
+        ("intel-tdx", "tdx,quote=1", "quote=1,type=tdx", "no,quote=1"),
+        ("affinity", "0,5", "0,5", "1,5"),
+        ("rng0", "/dev/urandom", "source=/dev/urandom", "/dev/hwrng"),
+        ("future0", "a,b=c", "a,b=c", "d,b=c"),
+        ("ide0", "local:iso/a.iso,media=cdrom,size=4M", "media=cdrom,file=local:iso/a.iso", "none,media=cdrom"),
+    ],
+)
+def test_the_first_entry_of_a_raw_option_counts(key: str, there: str, same: str, other: str) -> None:
+    stored = {**RECORDED, key: there}
+    assert plan({"options": {key: same}}, stored) == []
+    assert plan({"options": {key: other}}, stored)[0].parameters[key] == other
+
+
+@pytest.mark.parametrize("text", [None, "local:iso/a.iso,media=cdrom"])
+def test_a_raw_cd_drive_does_not_take_the_place_of_a_disk(text: str | None) -> None:
+    stored = {**RECORDED, "ide0": "local:334/vm-334-disk-1.qcow2,size=2G"}
+    with pytest.raises(InvalidInput, match="VM web, options, ide0: the slot holds a disk"):
+        plan({"options": {"ide0": text}}, stored)
+
+
+def test_a_clone_of_a_disk_in_the_slot_of_cloud_init_is_refused() -> None:
+    source = {**RECORDED, "ide2": "local:334/vm-334-disk-1.qcow2,size=2G"}
+    with pytest.raises(InvalidInput, match="VM web, clone: the source has a disk in the slot ide2"):
+        plan({"cloud_init": {"user": "ops"}}, source, unfinished=True)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "pinned", "another"),
+    [("q35", "pc-q35-10.0+pve0", "pc-i440fx-10.0+pve0"), ("pc", "pc-i440fx-9.2+pve1", "pc-q35-9.2")],
+)
+def test_a_machine_type_is_equal_to_its_pinned_versions(wanted: str, pinned: str, another: str) -> None:
+    assert plan({"machine": wanted}, {**RECORDED, "machine": f"{pinned},viommu=virtio"}) == []
+    assert plan({"machine": pinned}, {**RECORDED, "machine": wanted})[0].parameters["machine"] == pinned
+    assert plan({"machine": wanted}, {**RECORDED, "machine": another})[0].parameters["machine"] == wanted
+
+
+def test_addresses_go_with_their_device_and_others_stay() -> None:
+    stored = {
+        **RECORDED,
+        "net1": "virtio=BC:24:11:00:00:FF,bridge=vmbr1",
+        "ipconfig1": "ip=dhcp",
+        "ipconfig4": "ip6=auto",
+    }
+    sent = plan({"networks": [{"bridge": "vmbr0"}]}, stored)
+    assert [step.parameters["delete"] for step in sent] == ["net1,ipconfig1,ipconfig4"]
+    assert plan({"cores": 1}, stored) == []
+    kept = plan({"networks": [], "cloud_init": {"addresses": ["10.98.0.90/24"], "gateway": "10.98.0.1"}})
+    assert [step.parameters["delete"] for step in kept] == ["net0"]
+
+
+def test_what_cannot_be_read_is_replaced_where_it_is_managed() -> None:
+    odd = {**RECORDED, "cores": "many", "cpulimit": "lots", "net0": "virtio=BC:24:11:B3:51:9A,bridge=vmbr0,tag=x"}
+    assert plan({}, odd) == []
+    sent = plan({"cores": 2, "cpu_limit": 1.5, "networks": [{"bridge": "vmbr0", "tag": 5}]}, odd)
+    values = {key: sent[0].parameters[key] for key in ("cores", "cpulimit", "net0")}
+    assert values == {"cores": "2", "cpulimit": "1.5", "net0": "virtio=BC:24:11:B3:51:9A,bridge=vmbr0,tag=5"}
+
+
+def test_a_protected_machine_keeps_its_disks() -> None:
+    stored = {**RECORDED, "protection": 1, "scsi1": "local:334/vm-334-disk-1.qcow2,size=2G"}
+    for more in ({}, {"protection": True}):
+        with pytest.raises(Denied, match=r"VM web, disk scsi1: .*protected.*Say protection: false"):
+            plan({"disks": [{"slot": "scsi1", "state": "absent"}], **more}, stored)
+
+
+def test_a_template_is_deleted_only_as_one() -> None:
+    present = actual({**RECORDED, "template": 1})
+    item = {"name": "web", "state": "absent"}
+    with pytest.raises(NotOwned, match=r"VM web, template: .*Say template: true"):
+        compare.deletion(desired_machine(item), present)
+    assert compare.deletion(desired_machine({**item, "template": True}), present) == {"vmid": 334, "node": "pve1"}
 
 
 def test_a_protected_machine_is_not_deleted() -> None:

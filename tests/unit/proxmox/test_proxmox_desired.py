@@ -95,6 +95,12 @@ def test_a_name_must_be_a_dns_label(name: str) -> None:
         ({"options": {"scsi3": "local:1"}}, "options"),
         ({"options": {"vmgenid": "0"}}, "options"),
         ({"options": {"A=b": "c"}}, "options"),
+        ({"options": {"ide0": "local:1"}}, "options, ide0"),
+        ({"options": {"ide0": "local:1,media=cdrom"}}, "options, ide0"),
+        ({"options": {"ide0": "local:cloudinit,media=cdrom"}}, "options, ide0"),
+        ({"options": {"ide2": "none,media=cdrom"}}, "options"),
+        ({"options": {"cdrom": "local:iso/x.iso"}}, "options"),
+        ({"disks": [{"slot": "ide2", "storage": "local", "size": 1}]}, r"disks\[0\], slot"),
         ({"rollback": "a b"}, "rollback"),
         ({"placement": {"nodes": []}}, "placement, nodes"),
     ],
@@ -126,6 +132,13 @@ def test_good_values_are_typed() -> None:
     assert vm.settings["addresses"] == ["10.0.0.5/24 via 10.0.0.1", "fd00::5/64 via fd00::1"]
     assert vm.tags == {"op1", "fediversity", "fediversity-machine-web"}
     assert vm.settings["description"] == "{{ 7*7 }} '' ${x} "
+
+
+@pytest.mark.parametrize(
+    "text", ["none,media=cdrom", "media=cdrom,file=cdrom", "local:iso/a.iso,media=cdrom", None, ""]
+)
+def test_a_cd_drive_may_be_a_raw_option(text: str | None) -> None:
+    assert desired_machine({"name": "web", "options": {"ide0": text}}).raw == {"ide0": text}
 
 
 def test_what_is_not_given_is_not_managed() -> None:

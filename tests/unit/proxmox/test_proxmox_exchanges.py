@@ -15,7 +15,7 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.provid
 from ansible_collections.fediversity.hosting.plugins.module_utils.reconcile import reconcile
 from proxmox_script import Exchange, Script, done, failed, task_path, upid
 
-RIGHTS = {"/": {"VM.Audit": 1, "Pool.Audit": 1}}
+RIGHTS = {"/": {"VM.Audit": 1, "Pool.Audit": 1, "Sys.Audit": 1}}
 TAGS = "fediversity;fediversity-machine-web"
 ROW = {"id": "qemu/100", "type": "qemu", "vmid": 100, "node": "pve1", "tags": TAGS, "status": "running", "name": "web"}
 NEW_ROW = {**ROW, "status": "unknown"}
@@ -200,6 +200,7 @@ def test_creation_is_one_request_that_says_everything() -> None:
 def test_a_disk_larger_than_the_image_grows_before_the_first_start() -> None:
     exchanges = [
         resources(),
+        rights(),
         *lookups(),
         nextid(),
         post(upid("qmcreate")),
@@ -213,6 +214,7 @@ def test_a_disk_larger_than_the_image_grows_before_the_first_start() -> None:
 def test_a_missing_machine_that_shall_be_stopped_is_created_and_not_started() -> None:
     exchanges = [
         resources(),
+        rights(),
         *lookups(),
         nextid(),
         post(upid("qmcreate")),
@@ -309,10 +311,12 @@ def test_a_shutdown_becomes_a_stop_by_itself() -> None:
         resources(ROW),
         status("running"),
         pending(STORED),
+        configured(STORED),
         *act("qmshutdown", "POST", "/status/shutdown", timeout="60", forceStop="1"),
         pending(STORED),
     ]
-    assert predicted(exchanges, {**WEB, "power": "stopped"})["results"][0]["status"] == "stopped"
+    assert play(exchanges[:3], {**WEB, "power": "stopped"}, check=True)["changed"]
+    assert play(exchanges, {**WEB, "power": "stopped"})["results"][0]["status"] == "stopped"
 
 
 def test_a_late_status_is_no_change() -> None:
@@ -326,6 +330,7 @@ def test_somebody_else_started_it_first() -> None:
         resources({**ROW, "status": "stopped"}),
         status("stopped"),
         pending(STORED),
+        configured(STORED),
         Exchange("POST", "/nodes/pve1/qemu/100/status/start", upid("qmstart")),
         done("qmstart", exit_status=text),
         Exchange("GET", f"{task_path('qmstart')}/log", [{"n": 1, "t": f"TASK ERROR: {text}"}]),
@@ -338,10 +343,12 @@ def test_deletion_takes_disks_and_jobs_along() -> None:
     exchanges = [
         resources(ROW),
         pending(STORED),
+        configured(STORED),
         *act("qmstop", "POST", "/status/stop"),
         *act("qmdestroy", "DELETE", "", **{"purge": "1", "destroy-unreferenced-disks": "1"}),
     ]
-    result = predicted(exchanges, {"name": "web", "state": "absent"})
+    assert play(exchanges[:2], {"name": "web", "state": "absent"}, check=True)["changed"]
+    result = play(exchanges, {"name": "web", "state": "absent"})
     assert result["results"] == [{"name": "web", "action": "delete", "changed": True, "failed": False, "msg": ""}]
     assert play([resources(), rights()], {"name": "web", "state": "absent"})["changed"] is False
 
@@ -350,8 +357,9 @@ def test_the_pool_is_changed_only_when_it_can_be_seen() -> None:
     item = {**WEB, "pool": "op1"}
     move = Exchange("PUT", "/pools", None, {"poolid": "op1", "vms": "100", "allow-move": "1"})
     pool = Exchange("GET", "/pools", [{"poolid": "op1"}], {"poolid": "op1"})
-    moved = [resources(ROW), rights(), pending(STORED), status("running"), pool, move, pending(STORED)]
-    assert predicted(moved, item)["changed"]
+    moved = [resources(ROW), rights(), pending(STORED), status("running"), pool]
+    assert play(moved, item, check=True)["changed"]
+    assert play([*moved, configured(STORED), move, pending(STORED)], item)["changed"]
     blind = {"/pool/op1": {"VM.Audit": 1}}
     assert play([resources(ROW), rights(blind), pending(STORED)], item)["changed"] is False
 
@@ -380,7 +388,7 @@ def test_a_vmid_cannot_change() -> None:
 
 def test_the_same_name_without_our_tag_is_not_ours() -> None:
     namesake = {**ROW, "tags": "fediversity"}
-    result = play([resources(namesake), *lookups()], WEB, check=True)
+    result = play([resources(namesake), rights(), *lookups()], WEB, check=True)
     assert result["results"][0]["action"] == "create"
 
 
@@ -437,10 +445,11 @@ def test_the_loser_of_a_vmid_takes_the_next() -> None:
     taken = failed("unable to create VM 100 - VM 100 already exists on node 'pve1'")
     exchanges = [
         resources(),
+        rights(),
         *lookups(),
         nextid(100),
         post(taken),
-        resources({**NEW_ROW, "tags": "other"}),
+        resources({**NEW_ROW, "tags": "other", "name": "other"}),
         nextid(101),
         post(upid("qmcreate", 101)),
         done("qmcreate", 101),
@@ -454,6 +463,7 @@ def test_the_loser_of_a_vmid_to_another_run_takes_its_machine() -> None:
     taken = failed("unable to create VM 100 - VM 100 already exists on node 'pve1'")
     exchanges = [
         resources(),
+        rights(),
         *lookups(),
         nextid(100),
         post(taken),
@@ -473,6 +483,7 @@ def test_the_loser_of_a_vmid_to_another_run_takes_its_machine() -> None:
 def test_a_machine_that_another_run_made_since_the_reading_is_not_made_twice() -> None:
     exchanges = [
         resources(),
+        rights(),
         *lookups(),
         # not the lowest id that is free by the list: somebody was here since
         nextid(101),
@@ -500,7 +511,7 @@ def test_the_incarnation_tells_one_life_of_a_vm_from_the_next(stored: dict[str, 
 
 def test_a_wanted_vmid_that_is_taken_invisibly_is_an_error() -> None:
     text = "unable to create VM 200 - VM 200 already exists on node 'pve2'"
-    result = play([resources(), *lookups(), post(failed(text)), resources()], {**WEB, "vmid": 200})
+    result = play([resources(), rights(), *lookups(), post(failed(text)), resources()], {**WEB, "vmid": 200})
     assert text in result["results"][0]["msg"]
 
 
@@ -511,6 +522,7 @@ NEW = {"id": "qemu/100", "type": "qemu", "vmid": 100, "node": "pve1", "status": 
 def test_a_creation_whose_answer_is_lost_is_found_again(fault: Any) -> None:
     exchanges = [
         resources(),
+        rights(),
         *lookups(),
         nextid(),
         post(fault),
@@ -521,6 +533,7 @@ def test_a_creation_whose_answer_is_lost_is_found_again(fault: Any) -> None:
         resources(NEW_ROW),
         status("stopped"),
         pending(STORED),
+        configured(STORED),
         *act("qmstart", "POST", "/status/start"),
         pending(STORED),
     ]
@@ -531,6 +544,7 @@ def test_a_creation_whose_answer_is_lost_is_found_again(fault: Any) -> None:
 def test_a_lost_creation_that_never_arrived_is_sent_again_with_its_id() -> None:
     exchanges = [
         resources(),
+        rights(),
         *lookups(),
         nextid(100),
         post(CUT),
@@ -548,6 +562,7 @@ def test_a_lost_creation_that_never_arrived_is_sent_again_with_its_id() -> None:
 def test_a_lost_creation_that_arrives_late_is_found() -> None:
     exchanges = [
         resources(),
+        rights(),
         *lookups(),
         nextid(100),
         post(CUT),
@@ -577,7 +592,7 @@ def test_a_creation_left_by_a_killed_run_is_waited_for() -> None:
 
 
 def test_a_lock_whose_task_is_gone_stops_nobody() -> None:
-    exchanges = [*[resources(NEW), creations(100)] * 4, *lookups()]
+    exchanges = [*[resources(NEW), creations(100)] * 4, rights(), *lookups()]
     result = play(exchanges, WEB, check=True)
     assert result["results"][0]["action"] == "create"
 
@@ -648,8 +663,8 @@ def finishing(**values: str) -> list[Exchange]:
     ]
 
 
-def test_a_clone_is_six_requests() -> None:
-    exchanges = [resources(TEMPLATE), pending(SOURCE, 9001), CLONE, done("qmclone", 9001), *finishing()]
+def test_a_clone_is_six_requests_and_one_for_the_rights() -> None:
+    exchanges = [resources(TEMPLATE), rights(), pending(SOURCE, 9001), CLONE, done("qmclone", 9001), *finishing()]
     result = predicted(exchanges, COPY)
     assert (result["results"][0]["action"], result["results"][0]["status"]) == ("create", "started")
 
@@ -692,6 +707,7 @@ def test_the_loser_of_a_clone_takes_the_next_id() -> None:
     text = "unable to create VM 100: config file already exists"
     exchanges = [
         resources(TEMPLATE),
+        rights(),
         pending(SOURCE, 9001),
         nextid(100),
         CLONE,

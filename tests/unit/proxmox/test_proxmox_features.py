@@ -16,6 +16,7 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.client
 from conftest import Simulator
 from proxmox_runs import WEB, change, run, vms, volumes
 
+STOPPED = {**WEB, "power": "stopped"}
 TEMPLATE = {**WEB, "name": "base", "vmid": 9000, "power": "stopped", "template": True}
 CLONE = {**WEB, "name": "copy", "vmid": 200, "clone": {"vmid": 9000}, "disk": {"size": 8}}
 
@@ -45,6 +46,7 @@ def test_a_clone_is_brought_to_its_desired_state_in_the_same_call(client: Client
     assert created["results"][0]["action"] == "create", created
     assert sent == [
         "GET /cluster/resources",
+        "GET /access/permissions",
         "GET /nodes/pve1/qemu/9000/pending",
         "POST /nodes/pve1/qemu/9000/clone",
         "PUT /nodes/pve1/qemu/200/config",
@@ -297,3 +299,25 @@ def test_a_password_hash_is_sent_and_never_shown(client: Client) -> None:
     refused = run(client, {**WEB, "cloud_init": {"password_hash": "hunter2"}})
     assert "hunter2" not in str(refused)
     assert "VM web, cloud_init, password_hash: the value is no crypt hash" in refused["msg"]
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"cpu_limit": 0.1234567},
+        {"options": {"ide0": "none,media=cdrom"}},
+        {"options": {"rng0": "/dev/urandom,max_bytes=512", "localtime": 1}},
+        {"networks": [{"bridge": "vmbr0", "trunks": [1, 5]}, {"bridge": "vmbr0", "addresses": ["10.5.0.1/24"]}]},
+    ],
+    ids=["cpu_limit", "cd", "raw", "networks"],
+)
+def test_what_is_set_is_not_set_again(client: Client, wanted: dict[str, Any]) -> None:
+    change(client, STOPPED)
+    change(client, {**STOPPED, **wanted})
+
+
+def test_a_template_goes_only_as_one(client: Client) -> None:
+    change(client, {**STOPPED, "template": True})
+    assert run(client, {"name": "web", "state": "absent"})["failed"]
+    assert not run(client, {"name": "web", "state": "absent", "template": True})["failed"]
+    assert vms(client) == []
