@@ -188,6 +188,7 @@ class VmActual:
     :param addresses: that the guest agent told.
     :param snapshots: names of the snapshots that this run took.
     :param problem: why this VM is not touched; the rest of it is then not read.
+    :param read_at: when it was read, in seconds of the client's clock.
     """
 
     machine: str
@@ -204,6 +205,7 @@ class VmActual:
     addresses: tuple[str, ...] = ()
     snapshots: tuple[str, ...] = ()
     problem: HostingError | None = None
+    read_at: float = field(default=0.0, compare=False)
 
     @property
     def path(self) -> str:

@@ -81,6 +81,7 @@ class Reader:
     def _of_row(self, client: Client, vm: VmDesired, row: Row) -> VmActual:
         power = POWER_OF_STATUS.get(row.status or "")
         base = VmActual(vm.name, row.vmid, row.node, power or "stopped", row.pool, ha=row.ha, unfinished=row.unfinished)
+        base = replace(base, read_at=client.clock())
         if vm.pool is not None and row.pool is None and not self._sees_pool(client, vm.pool):
             base = replace(base, pool=vm.pool)
         if vm.state == "absent":

@@ -51,6 +51,8 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.vmids 
 
 # somebody else, or a run of ours that was killed, was faster
 RUNS_ALREADY = "already running"
+# seconds for which what was read of a machine needs no second look before it is changed
+FRESH = 5
 PART_OF: Mapping[str, Part[Any, Any]] = {part.key: part for part in PARTS}
 
 
@@ -143,7 +145,7 @@ class Worker:
     def update(self, client: Client, desired: VmDesired, actual: VmActual, target: str | None) -> VmActual:
         """Snapshot, move, then everything else."""
         found = difference(desired, actual, target)
-        if not _digest_first(desired, found):
+        if client.clock() - actual.read_at > FRESH and not _digest_first(desired, found):
             check_same(client, actual)
         if found.rollback is not None:
             actual, found = self._rolled_back(client, desired, actual, found.rollback, target)

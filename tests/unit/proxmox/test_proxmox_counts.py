@@ -120,7 +120,7 @@ def test_a_failed_task(counter: Counter) -> None:
     sent = counter.cluster.requests()
     assert result["failed"]
     assert "worker" in result["msg"]
-    assert len([request for request in sent if not request.endswith("/status")]) <= 5, sent
+    assert len([request for request in sent if not request.endswith("/status")]) <= 4, sent
 
 
 def test_the_whole_fleet_is_one_request(counter: Counter) -> None:

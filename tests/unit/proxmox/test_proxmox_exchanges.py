@@ -311,7 +311,6 @@ def test_a_shutdown_becomes_a_stop_by_itself() -> None:
         resources(ROW),
         status("running"),
         pending(STORED),
-        configured(STORED),
         *act("qmshutdown", "POST", "/status/shutdown", timeout="60", forceStop="1"),
         pending(STORED),
     ]
@@ -330,7 +329,6 @@ def test_somebody_else_started_it_first() -> None:
         resources({**ROW, "status": "stopped"}),
         status("stopped"),
         pending(STORED),
-        configured(STORED),
         Exchange("POST", "/nodes/pve1/qemu/100/status/start", upid("qmstart")),
         done("qmstart", exit_status=text),
         Exchange("GET", f"{task_path('qmstart')}/log", [{"n": 1, "t": f"TASK ERROR: {text}"}]),
@@ -359,7 +357,7 @@ def test_the_pool_is_changed_only_when_it_can_be_seen() -> None:
     pool = Exchange("GET", "/pools", [{"poolid": "op1"}], {"poolid": "op1"})
     moved = [resources(ROW), rights(), pending(STORED), status("running"), pool]
     assert play(moved, item, check=True)["changed"]
-    assert play([*moved, configured(STORED), move, pending(STORED)], item)["changed"]
+    assert play([*moved, move, pending(STORED)], item)["changed"]
     blind = {"/pool/op1": {"VM.Audit": 1}}
     assert play([resources(ROW), rights(blind), pending(STORED)], item)["changed"] is False
 
@@ -533,7 +531,6 @@ def test_a_creation_whose_answer_is_lost_is_found_again(fault: Any) -> None:
         resources(NEW_ROW),
         status("stopped"),
         pending(STORED),
-        configured(STORED),
         *act("qmstart", "POST", "/status/start"),
         pending(STORED),
     ]

@@ -278,17 +278,21 @@ def faulty(client: Client, number: int, fault: type[BaseException], arrives: boo
     return replace(client, transport=transport), count
 
 
-def live(client: Client, broken: Client, life: list[Step]) -> None:
-    """A whole life through the broken client; where it is killed, a second run completes the step."""
+def live(client: Client, broken: Client, life: list[Step], number: int) -> None:
+    """A whole life through the broken client; where it is killed, a second run completes the step.
+
+    Every life has ids of its own: for one that is used again the list shows the former guest's power for a while.
+    """
+    ids = range(1000 + 10 * number, 1010 + 10 * number)
     for step, machines, disks in life:
         try:
-            result = run(broken, step)
+            result = run(broken, step, vmid_range=ids)
         except Killed:
-            result = run(client, step)
+            result = run(client, step, vmid_range=ids)
         assert not result["failed"], result["msg"]
         there = [volid for node in ("pve1", "pve2") for volid in volumes(client, node)]
         assert (len(vms(client)), len(there)) == (machines, disks), (step, there)
-        again = run(client, step)
+        again = run(client, step, vmid_range=ids)
         assert (again["changed"], again["failed"]) == (False, False), again
 
 
@@ -302,7 +306,7 @@ def test_a_fault_at_any_request_is_made_good(simulator: Simulator, fault: str) -
     client = hasty(simulator)
     for number in itertools.count():
         broken, count = faulty(client, number, *FAULTS[fault])
-        live(client, broken, LIVES["image"])
+        live(client, broken, LIVES["image"], number)
         if next(count) <= number:
             break
     assert number > 20
@@ -313,11 +317,11 @@ def test_a_fault_at_any_request_is_made_good(simulator: Simulator, fault: str) -
 def test_a_fault_at_some_requests_of_other_lives_is_made_good(simulator: Simulator, life: str, fault: str) -> None:
     client = hasty(simulator)
     whole, count = faulty(client, -1, *FAULTS[fault])
-    live(client, whole, LIVES[life])
+    live(client, whole, LIVES[life], -1)
     requests = next(count)
     for number in random.Random(f"{life} {fault}").sample(range(requests), 6):
         broken, _count = faulty(client, number, *FAULTS[fault])
-        live(client, broken, LIVES[life])
+        live(client, broken, LIVES[life], number)
 
 
 def hasty(simulator: Simulator) -> Client:
