@@ -155,7 +155,7 @@ def _mask(text: str) -> str:
 
 
 def _matches(want: str, have: str) -> bool:
-    """Whether a text with placeholders of the recording, which stand for any text, is the same."""
+    """Whether a text with the stand-ins of the recording, which stand for any text, is the same."""
     pattern = ".*".join(map(re.escape, PLACEHOLDER.split(want)))
     return re.fullmatch(pattern, have, re.DOTALL) is not None
 

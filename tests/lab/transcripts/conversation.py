@@ -26,7 +26,7 @@ PATIENCE = 120.0  # seconds for a task, and for an `until` that the recording re
 INTERVAL = 0.1  # between two looks at a task
 LATER = re.compile(r"(\d+) s later")
 ALL_TASKS = {"limit": "1000000", "source": "all"}
-ROOT_PASSWORD = "<root-password>"  # its placeholder
+ROOT_PASSWORD = "<root-password>"  # what the recording has in its place
 
 
 class SetupError(Exception):
