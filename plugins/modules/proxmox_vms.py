@@ -244,12 +244,12 @@ options:
               - Storage for the disk, and for the cloud-init drive of the system disk.
               - Needed for a new disk. One that exists is moved only with O(vms[].disk.move).
             type: str
-          import_from:
+          import_from: &disk_import_from
             description:
               - Volume to copy into a new disk, for example V(local:import/nixos.qcow2).
               - Used once.
             type: str
-          size:
+          size: &disk_size
             description:
               - Size in GiB. A disk only grows; a size below the present one, or below that of the image or of the
                 clone's source, is refused before anything is written.
@@ -260,37 +260,37 @@ options:
               - Move a disk that exists to O(vms[].disk.storage), and to O(vms[].disk.format) if that is given.
             type: bool
             default: false
-          format:
+          format: &disk_format
             description: Format of a new or moved disk.
             type: str
             choices: [raw, qcow2, vmdk]
-          cache:
+          cache: &disk_cache
             description: Cache mode.
             type: str
             choices: [none, writethrough, writeback, unsafe, directsync]
-          discard:
+          discard: &disk_discard
             description: Whether the guest may give back unused blocks. A new system disk has it on.
             type: bool
-          ssd:
+          ssd: &disk_ssd
             description: Whether the guest sees a solid-state disk.
             type: bool
-          iothread:
+          iothread: &disk_iothread
             description: Whether the disk has a thread of its own.
             type: bool
-          aio:
+          aio: &disk_aio
             description: How the node reads and writes.
             type: str
             choices: [native, threads, io_uring]
-          backup:
+          backup: &disk_backup
             description: Whether backups include the disk.
             type: bool
-          replicate:
+          replicate: &disk_replicate
             description: Whether replication includes the disk.
             type: bool
-          readonly:
+          readonly: &disk_readonly
             description: Whether the guest may only read.
             type: bool
-          options:
+          options: &disk_options
             description:
               - Further keys of the disk's property string, for example V(iops_rd). Keys that are not named are kept.
             type: dict
@@ -318,56 +318,23 @@ options:
               - Storage for the disk, and for the cloud-init drive of the system disk.
               - Needed for a new disk. One that exists is moved only with O(vms[].disks[].move).
             type: str
-          import_from:
-            description:
-              - Volume to copy into a new disk, for example V(local:import/nixos.qcow2).
-              - Used once.
-            type: str
-          size:
-            description:
-              - Size in GiB. A disk only grows; a size below the present one, or below that of the image or of the
-                clone's source, is refused before anything is written.
-              - Without it a copied disk has the size of what it is copied from.
-            type: int
+          import_from: *disk_import_from
+          size: *disk_size
           move:
             description:
               - Move a disk that exists to O(vms[].disks[].storage), and to O(vms[].disks[].format) if that is given.
             type: bool
             default: false
-          format:
-            description: Format of a new or moved disk.
-            type: str
-            choices: [raw, qcow2, vmdk]
-          cache:
-            description: Cache mode.
-            type: str
-            choices: [none, writethrough, writeback, unsafe, directsync]
-          discard:
-            description: Whether the guest may give back unused blocks. A new system disk has it on.
-            type: bool
-          ssd:
-            description: Whether the guest sees a solid-state disk.
-            type: bool
-          iothread:
-            description: Whether the disk has a thread of its own.
-            type: bool
-          aio:
-            description: How the node reads and writes.
-            type: str
-            choices: [native, threads, io_uring]
-          backup:
-            description: Whether backups include the disk.
-            type: bool
-          replicate:
-            description: Whether replication includes the disk.
-            type: bool
-          readonly:
-            description: Whether the guest may only read.
-            type: bool
-          options:
-            description:
-              - Further keys of the disk's property string, for example V(iops_rd). Keys that are not named are kept.
-            type: dict
+          format: *disk_format
+          cache: *disk_cache
+          discard: *disk_discard
+          ssd: *disk_ssd
+          iothread: *disk_iothread
+          aio: *disk_aio
+          backup: *disk_backup
+          replicate: *disk_replicate
+          readonly: *disk_readonly
+          options: *disk_options
       networks:
         description:
           - All network devices in order, the first one being C(net0). Further ones are removed with their addresses.
