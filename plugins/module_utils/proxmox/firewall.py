@@ -17,8 +17,7 @@ from typing import Any, ClassVar
 
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.check import Check
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.client import Client, Outdated
-from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.parts import Place, Shown
-from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.positions import (
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.firewall_positions import (
     Insert,
     Move,
     Remove,
@@ -27,7 +26,7 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.positi
     after,
     plan,
 )
-from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.rules import (
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.firewall_rules import (
     FIELDS,
     LOG_LEVELS,
     POLICIES,
@@ -40,6 +39,7 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.rules 
     shown,
     stored,
 )
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.parts import Place, Shown
 
 # option of the item: key of the server, and the server's default
 OPTIONS: Mapping[str, tuple[str, bool | str]] = {

@@ -19,7 +19,7 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.errors import 
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.client import Client
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.compare import names_power_only
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.config import target_config
-from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.guest import ask
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.guest_agent import ask
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.ha import rules_power
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.identity import (
     Permissions,

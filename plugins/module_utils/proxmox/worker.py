@@ -29,7 +29,7 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.create
     starts_itself,
 )
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.disks import as_grown
-from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.guest import wait as wait_for_agent
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.guest_agent import wait as wait_for_agent
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.ha import await_power
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.model import VmActual, VmDesired
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.order import (
@@ -45,7 +45,12 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.parts 
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.placement import migrate
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.reader import Reader
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.removal import check_same, remove
-from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.safety import Saved, is_undone, kept, undo
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.safety_snapshots import (
+    Saved,
+    is_undone,
+    kept,
+    undo,
+)
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.sides import PARTS
 from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.vmids import Ids
 

@@ -23,14 +23,14 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.firewa
     FirewallActual,
     FirewallDesired,
 )
-from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.parts import Place
-from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.positions import plan
-from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.rules import (
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.firewall_positions import plan
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.firewall_rules import (
     addresses,
     digest,
     parse_rule,
     ports,
 )
+from ansible_collections.fediversity.hosting.plugins.module_utils.proxmox.parts import Place
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from proxmox_script import IDENTITY, Exchange, Script
