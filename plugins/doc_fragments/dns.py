@@ -13,7 +13,6 @@ options:
       - Name or address of a primary server of the zones.
       - If it is not set, the environment variable E(DNS_SERVER) is used.
     type: str
-    required: true
   port:
     description: Port of the server; TCP is used for everything.
     type: int

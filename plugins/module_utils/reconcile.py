@@ -10,6 +10,7 @@ makes the one result that all batch modules return. Check mode is a reconciliati
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
@@ -52,10 +53,14 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Plan(Generic[Desired, Actual]):
-    """Changes in the order in which they are applied, and the items that are refused."""
+    """Changes in the order in which they are applied, and the items that are refused.
+
+    :param unlisted: how many more items are as desired; they are counted and have no entry in the results.
+    """
 
     changes: tuple[Change[Desired, Actual], ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    unlisted: int = 0
 
     def pending(self) -> tuple[Change[Desired, Actual], ...]:
         """The changes that do something."""
@@ -90,29 +95,59 @@ class Provider(Protocol[Desired, Actual]):
 
 @dataclass(frozen=True)
 class Limits:
-    """Thresholds that refuse a plan which deletes too much.
+    """Thresholds that refuse a plan which deletes or changes too much.
 
     :param max_delete_percent: largest share of the existing items that one run may delete.
-    :param min_existing: below this number of existing items the share is not checked.
+    :param max_update_percent: largest share of the existing items that one run may change.
+    :param min_existing: below this number of existing items the shares are not checked.
     """
 
     max_delete_percent: int = 30
+    max_update_percent: int = 100
     min_existing: int = 10
 
 
-def guard(plan: Plan[Desired, Actual], existing: int, limits: Limits) -> None:
-    """Refuse a plan that deletes too much.
+@dataclass(frozen=True)
+class Share:
+    """What a plan does to existing items that belong together.
 
-    :raises InvalidInput: more than ``limits.max_delete_percent`` of the existing items would be deleted.
+    :param where: what they have in common, for the message; empty for everything.
+    :param existing: how many there are.
     """
-    deletions = [change.name for change in plan.changes if change.action == "delete"]
-    if existing < limits.min_existing or len(deletions) * 100 <= existing * limits.max_delete_percent:
-        return
-    raise InvalidInput(
-        f"the plan deletes {len(deletions)} of {existing} items, more than {limits.max_delete_percent} %",
-        where=", ".join(sorted(deletions)[:5]),
-        hint="Check the desired state; raise max_delete_percent if it is right",
-    )
+
+    where: str
+    existing: int
+    deleted: Sequence[str]
+    updated: Sequence[str]
+
+
+Shares = Callable[["Plan[Desired, Actual]", Mapping[str, Actual]], Iterable[Share]]
+
+
+def of_everything(plan: Plan[Desired, Actual], actual: Mapping[str, Actual]) -> Iterator[Share]:
+    """The share of all items that were read."""
+    deleted = [change.name for change in plan.changes if change.action == "delete"]
+    yield Share("", len(actual), deleted, [change.name for change in plan.changes if change.action == "update"])
+
+
+def guard(shares: Iterable[Share], limits: Limits) -> None:
+    """Refuse a plan that deletes or changes too much.
+
+    :raises InvalidInput: more than ``limits`` allow of one share's existing items.
+    """
+    for share in shares:
+        for names, percent, does, option in (
+            (share.deleted, limits.max_delete_percent, "deletes", "max_delete_percent"),
+            (share.updated, limits.max_update_percent, "changes", "max_update_percent"),
+        ):
+            if share.existing < limits.min_existing or len(names) * 100 <= share.existing * percent:
+                continue
+            few = ", ".join(sorted(names)[:5])
+            raise InvalidInput(
+                f"the plan {does} {len(names)} of {share.existing} items, more than {percent} %",
+                where=f"{share.where}: {few}" if share.where else few,
+                hint=f"Check the desired state; raise {option} if it is right",
+            )
 
 
 def one_by_one(
@@ -134,16 +169,18 @@ def reconcile(
     *,
     check: bool = False,
     limits: Limits | None = None,
+    shares: Shares[Desired, Actual] = of_everything,
 ) -> dict[str, Any]:
     """Make the backend equal to *desired* and return the result of the module.
 
+    :param shares: of what the *limits* are percentages.
     :returns: ``changed``, ``failed``, ``msg``, ``diff`` ({before, after}: {item: shown state}) and
         ``results`` (one of ``{name, action, changed, failed, msg, **outputs}`` per item, sorted by name).
     :raises HostingError: the backend cannot be read, or the plan as a whole is refused; then nothing was written.
     """
     actual = provider.read(desired)
     plan = provider.plan(desired, actual)
-    guard(plan, len(actual), limits or Limits())
+    guard(shares(plan, actual), limits or Limits())
     pending = plan.pending()
     applied = {} if check else _apply(provider, pending)
     if applied:
@@ -169,7 +206,7 @@ def reconcile(
     return {
         "changed": any(result["changed"] for result in results),
         "failed": bool(failed),
-        "msg": _summary(provider.kind, results, failed, check),
+        "msg": _summary(provider.kind, results, failed, plan.unlisted, check),
         "diff": {
             "before": {change.name: dict(change.before) for change in pending},
             "after": {change.name: dict(change.after) for change in pending},
@@ -232,13 +269,21 @@ def _refused(refusal: Refusal) -> dict[str, Any]:
     return {"name": refusal.name, "action": "refused", "changed": False, "failed": True, "msg": str(refusal.error)}
 
 
-def _summary(kind: str, results: Sequence[Mapping[str, Any]], failed: Sequence[Mapping[str, Any]], check: bool) -> str:
+def _summary(
+    kind: str, results: Sequence[Mapping[str, Any]], failed: Sequence[Mapping[str, Any]], unlisted: int, check: bool
+) -> str:
     """One line for a person: counts by action, then the first failures."""
-    counts: dict[str, int] = {}
+    counts: dict[str, int] = {"unchanged": unlisted} if unlisted else {}
     for result in results:
         counts[str(result["action"])] = counts.get(str(result["action"]), 0) + 1
     text = ", ".join(f"{count} {action}" for action, count in sorted(counts.items())) or "nothing"
     line = f"{kind}: {text}{' (check mode)' if check else ''}"
     if failed:
-        line += f"; {len(failed)} failed: " + "; ".join(f"{item['name']}: {item['msg']}" for item in failed[:5])
+        line += f"; {len(failed)} failed: " + "; ".join(_named(item["name"], item["msg"]) for item in failed[:5])
     return line
+
+
+def _named(name: str, message: str) -> str:
+    """The message, with the name of its item unless that is where it begins."""
+    where = message.partition(": ")[0]
+    return message if re.search(rf"(?<!\S){re.escape(name)}(?![^\s,])", where) else f"{name}: {message}"

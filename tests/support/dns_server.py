@@ -1,109 +1,37 @@
 # Copyright: (c) 2026, Fediversity hosting contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private Knot and BIND servers for tests: real, on loopback, gone afterwards."""
+"""Private Knot, BIND, PowerDNS and NSD servers for tests: real, on loopback, gone afterwards."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import socket
+import sqlite3
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import dns.exception
-import dns.flags
 import dns.message
-import dns.name
 import dns.query
 import dns.rdatatype
 import dns.tsig
 import dns.xfr
 import dns.zone
 
+from support.dns import configurations
+from support.dns.process import Process, free_port, program
+
 ZONES = ("fedi.test", "other.test")
-START_SECONDS = 30
-STOP_SECONDS = 30
+TIMEOUT_SECONDS = 30
 # may transfer and update; may update only
 FULL_KEY = "fediversity."
 UPDATE_KEY = "update-only."
 SECRET = "c2VudGluZWwtdHNpZy1zZWNyZXQtMDEyMzQ1Njc4OWFi"
 # the name that BIND's update policy keeps from everybody
 DENIED = "denied.fedi.test"
-
-ZONE_FILE = """$ORIGIN {zone}.
-$TTL 3600
-@ SOA ns1 hostmaster 1 3600 600 86400 300
-@ NS ns1
-ns1 A 127.0.0.1
-foreign A 192.0.2.99
-foreign TXT "theirs"
-"""
-
-KNOT = """
-server:
-    listen: 127.0.0.1@{port}
-    rundir: {directory}
-{user}
-log:
-  - target: stderr
-    any: info
-database:
-    storage: {directory}/db
-key:
-  - id: "{full}"
-    algorithm: hmac-sha256
-    secret: "{secret}"
-  - id: "{update}"
-    algorithm: hmac-sha256
-    secret: "{secret}"
-acl:
-  - id: full
-    key: "{full}"
-    action: [transfer, update]
-  - id: update
-    key: "{update}"
-    action: [update]
-template:
-  - id: default
-    storage: {directory}
-    file: "%s.zone"
-    zonefile-sync: -1
-    journal-content: changes
-    acl: [full, update]
-zone:
-{zones}
-"""
-
-BIND = """
-options {{
-    directory "{directory}";
-    listen-on port {port} {{ 127.0.0.1; }};
-    listen-on-v6 {{ none; }};
-    pid-file "{directory}/named.pid";
-    session-keyfile "{directory}/session.key";
-    recursion no;
-    dnssec-validation no;
-    notify no;
-}};
-controls {{ }};
-key "{full}" {{ algorithm hmac-sha256; secret "{secret}"; }};
-key "{update}" {{ algorithm hmac-sha256; secret "{secret}"; }};
-{zones}
-"""
-
-BIND_ZONE = """
-zone "{zone}" {{
-    type primary;
-    file "{directory}/{zone}.zone";
-    allow-transfer {{ key "{full}"; }};
-    update-policy {{ deny * name {denied}. ANY; grant {full} zonesub ANY; grant {update} zonesub ANY; }};
-}};
-"""
+POWERDNS_SCHEMA = Path("/usr/share/pdns-backend-sqlite3/schema/schema.sqlite3.sql")
 
 
 @dataclass(frozen=True)
@@ -116,6 +44,8 @@ class DnsServer:
     key: str = FULL_KEY
     secret: str = field(default=SECRET, repr=False)
     algorithm: str = "hmac-sha256"
+    # of a private server
+    process: Process | None = field(default=None, repr=False, compare=False)
 
     def tsig(self) -> dns.tsig.Key:
         return dns.tsig.Key(self.key, self.secret, self.algorithm)
@@ -124,7 +54,7 @@ class DnsServer:
         """TTL and values of every record set by lower-case name and type; the serial of the SOA is left out."""
         found = dns.zone.Zone(zone, relativize=False)
         query, _serial = dns.xfr.make_query(found, keyring=self.tsig())
-        dns.query.inbound_xfr(self.address, found, query, port=self.port, lifetime=STOP_SECONDS)
+        dns.query.inbound_xfr(self.address, found, query, port=self.port, lifetime=TIMEOUT_SECONDS)
         return {
             (name.canonicalize().to_text(), dns.rdatatype.to_text(rdataset.rdtype)): (
                 rdataset.ttl,
@@ -136,106 +66,153 @@ class DnsServer:
 
     def serial(self, zone: str) -> int:
         query = dns.message.make_query(zone, "SOA", flags=0)
-        answer = dns.query.tcp(query, self.address, timeout=STOP_SECONDS, port=self.port).answer
+        answer = dns.query.tcp(query, self.address, timeout=TIMEOUT_SECONDS, port=self.port).answer
         serial: int = answer[0][0].serial  # type: ignore[attr-defined]
         return serial
 
 
 @contextmanager
-def knot_server(directory: Path, zones: Sequence[str] = ZONES) -> Iterator[DnsServer]:
-    """Runs Knot DNS while the block runs; *directory* receives its files and its log (server.log)."""
-    (directory / "db").mkdir()
-    blocks = "\n".join(f"  - domain: {zone}" for zone in zones)
-    user = "    user: root:root" if os.geteuid() == 0 else ""
-
-    def command(port: int) -> list[str]:
-        text = KNOT.format(
-            port=port, directory=directory, user=user, full=FULL_KEY, update=UPDATE_KEY, secret=SECRET, zones=blocks
-        )
-        (directory / "knot.conf").write_text(text, encoding="utf-8")
-        return [_program("knotd"), "-c", str(directory / "knot.conf")]
-
-    with _running("knot", directory, zones, command) as server:
-        yield server
-
-
-@contextmanager
-def bind_server(directory: Path, zones: Sequence[str] = ZONES) -> Iterator[DnsServer]:
-    """Runs BIND while the block runs; *directory* receives its files and its log (server.log)."""
-    blocks = "".join(
-        BIND_ZONE.format(zone=zone, directory=directory, full=FULL_KEY, update=UPDATE_KEY, denied=DENIED)
-        for zone in zones
-    )
-
-    def command(port: int) -> list[str]:
-        text = BIND.format(
-            port=port, directory=directory, full=FULL_KEY, update=UPDATE_KEY, secret=SECRET, zones=blocks
-        )
-        (directory / "named.conf").write_text(text, encoding="utf-8")
-        user = ["-u", "root"] if os.geteuid() == 0 else []
-        return [_program("named"), "-g", "-n", "1", *user, "-c", str(directory / "named.conf")]
-
-    with _running("bind", directory, zones, command) as server:
-        yield server
-
-
-@contextmanager
-def _running(
-    software: str, directory: Path, zones: Sequence[str], command: Callable[[int], list[str]]
+def knot_server(
+    directory: Path,
+    zones: Sequence[str] = ZONES,
+    *,
+    full_key: str = FULL_KEY,
+    notify: Sequence[int] = (),
+    settings: str = "",
 ) -> Iterator[DnsServer]:
-    for zone in zones:
-        (directory / f"{zone}.zone").write_text(ZONE_FILE.format(zone=zone), encoding="utf-8")
-    port = _free_port()
-    log = directory / "server.log"
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "--", *command(port)],
-            cwd=directory,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
+    """Runs Knot DNS while the block runs; *directory* receives its files and its log (server.log).
+
+    *notify*: ports of secondaries on loopback; *settings*: further lines of its template for zones.
+    """
+    (directory / "db").mkdir()
+    _write_zones(directory, zones)
+    port = free_port()
+    names = [f"secondary{secondary}" for secondary in notify]
+    remotes = "".join(configurations.KNOT_SECONDARY.format(port=secondary) for secondary in notify)
+    text = configurations.KNOT.format(
+        port=port,
+        directory=directory,
+        user="    user: root:root" if os.geteuid() == 0 else "",
+        full=full_key,
+        update=UPDATE_KEY,
+        secret=SECRET,
+        secondaries=f"remote:\n{remotes}" if remotes else "",
+        notify=f"    notify: [{', '.join(names)}]" if names else "",
+        settings=settings,
+        zones="".join(configurations.KNOT_ZONE.format(zone=zone) for zone in zones),
+    )
+    file = _written(directory / "knot.conf", text)
+    with _running(Process(directory, port, [program("knotd", "knot"), "-c", file], zones)) as process:
+        yield DnsServer("knot", "127.0.0.1", port, full_key, process=process)
+
+
+@contextmanager
+def bind_server(
+    directory: Path,
+    zones: Sequence[str] = ZONES,
+    *,
+    full_key: str = FULL_KEY,
+    notify: Sequence[int] = (),
+    settings: str = "",
+) -> Iterator[DnsServer]:
+    """Runs BIND while the block runs; *directory* receives its files and its log (server.log).
+
+    *notify*: ports of secondaries on loopback; *settings*: further statements of its zones.
+    """
+    _write_zones(directory, zones)
+    port = free_port()
+    fields = {"directory": directory, "full": full_key, "update": UPDATE_KEY}
+    text = configurations.BIND.format(
+        port=port,
+        secret=SECRET,
+        notify=" ".join(f"127.0.0.1 port {secondary};" for secondary in notify),
+        zones="".join(
+            configurations.BIND_ZONE.format(zone=zone, denied=DENIED, settings=settings, **fields) for zone in zones
+        ),
+        **fields,
+    )
+    user = ["-u", "root"] if os.geteuid() == 0 else []
+    command = [program("named", "bind9"), "-g", "-n", "1", *user, "-c", _written(directory / "named.conf", text)]
+    with _running(Process(directory, port, command, zones)) as process:
+        yield DnsServer("bind", "127.0.0.1", port, full_key, process=process)
+
+
+@contextmanager
+def powerdns_server(
+    directory: Path, zones: Sequence[str] = ZONES, *, full_key: str = FULL_KEY, notify: Sequence[int] = ()
+) -> Iterator[DnsServer]:
+    """Runs PowerDNS with SQLite while the block runs; *directory* receives its files and its log (server.log).
+
+    *notify*: ports of secondaries on loopback.
+    """
+    _write_zones(directory, zones)
+    port = free_port()
+    text = configurations.POWERDNS.format(
+        port=port, directory=directory, notify=",".join(f"127.0.0.1:{secondary}" for secondary in notify)
+    )
+    _written(directory / "pdns.conf", text)
+    with sqlite3.connect(directory / "pdns.sqlite3") as database:
+        database.executescript(POWERDNS_SCHEMA.read_text(encoding="utf-8"))
+        database.executemany(
+            "INSERT INTO tsigkeys (name, algorithm, secret) VALUES (?, 'hmac-sha256', ?)",
+            [(key.rstrip("."), SECRET) for key in (full_key, UPDATE_KEY)],
         )
+    database.close()
+    for zone in zones:
+        _pdnsutil(directory, "load-zone", zone, str(directory / f"{zone}.zone"))
+        _pdnsutil(directory, "set-kind", zone, "primary")
+        _pdnsutil(directory, "set-meta", zone, "TSIG-ALLOW-AXFR", full_key.rstrip("."))
+        _pdnsutil(directory, "set-meta", zone, "TSIG-ALLOW-DNSUPDATE", full_key.rstrip("."), UPDATE_KEY.rstrip("."))
+        _pdnsutil(directory, "set-meta", zone, "SOA-EDIT-DNSUPDATE", "INCREASE")
+        _pdnsutil(directory, "set-meta", zone, "NOTIFY-DNSUPDATE", "1")
+    # else the server writes it when it starts, and updates at that moment are SERVFAIL
+    with sqlite3.connect(directory / "pdns.sqlite3") as database:
+        database.execute("UPDATE domains SET notified_serial = ?", (configurations.FIRST_SERIAL,))
+    database.close()
+    command = [program("pdns_server", "pdns-server"), f"--config-dir={directory}"]
+    with _running(Process(directory, port, command, zones)) as process:
+        yield DnsServer("powerdns", "127.0.0.1", port, full_key, process=process)
+
+
+@contextmanager
+def nsd_secondary(directory: Path, primary: DnsServer, port: int, zones: Sequence[str] = ZONES) -> Iterator[DnsServer]:
+    """Runs NSD on *port* as secondary of *primary* while the block runs."""
+    text = configurations.NSD.format(
+        port=port,
+        directory=directory,
+        key=primary.key.rstrip("."),
+        secret=primary.secret,
+        zones="".join(
+            configurations.NSD_ZONE.format(zone=zone, primary=primary.port, key=primary.key.rstrip("."))
+            for zone in zones
+        ),
+    )
+    command = [program("nsd", "nsd"), "-d", "-c", _written(directory / "nsd.conf", text)]
+    with _running(Process(directory, port, command, zones)) as process:
+        yield DnsServer("nsd", "127.0.0.1", port, process=process)
+
+
+@contextmanager
+def _running(process: Process) -> Iterator[Process]:
     try:
-        for zone in zones:
-            _wait_until_served(process, port, zone, log)
-        yield DnsServer(software, "127.0.0.1", port)
+        process.start()
+        yield process
     finally:
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(STOP_SECONDS)
+        process.stop()
 
 
-def _program(name: str) -> str:
-    path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
-    if path is None:
-        raise RuntimeError(f"{name} was not found: install the Debian packages 'knot' and 'bind9'")
-    return path
+def _pdnsutil(directory: Path, *arguments: str) -> None:
+    command = [program("pdnsutil", "pdns-server"), f"--config-dir={directory}", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    if done.returncode != 0:
+        raise RuntimeError(f"pdnsutil {arguments[0]} failed:\n{done.stdout}{done.stderr}")
 
 
-def _free_port() -> int:
-    """A port that is free for TCP and UDP."""
-    with socket.socket() as tcp:
-        tcp.bind(("127.0.0.1", 0))
-        port: int = tcp.getsockname()[1]
-        with socket.socket(type=socket.SOCK_DGRAM) as udp:
-            udp.bind(("127.0.0.1", port))
-    return port
+def _write_zones(directory: Path, zones: Sequence[str]) -> None:
+    for zone in zones:
+        _written(directory / f"{zone}.zone", configurations.ZONE_FILE.format(zone=zone))
 
 
-def _wait_until_served(process: subprocess.Popen[bytes], port: int, zone: str, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while not _serves(port, zone):
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"the DNS server did not start:\n{log.read_text(encoding='utf-8')}")
-        time.sleep(0.05)
-
-
-def _serves(port: int, zone: str) -> bool:
-    try:
-        response = dns.query.tcp(dns.message.make_query(zone, "SOA", flags=0), "127.0.0.1", timeout=2, port=port)
-    except (dns.exception.DNSException, OSError, EOFError):
-        return False
-    return bool(response.answer) and bool(response.flags & dns.flags.AA)
+def _written(file: Path, text: str) -> str:
+    file.write_text(text, encoding="utf-8")
+    return str(file)

@@ -7,12 +7,11 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
 import queue
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,10 +27,10 @@ try:
     import dns.tsig
     import dns.update
     import dns.xfr
-    import dns.zone
 except ImportError:
     pass  # require_libraries() in module.py reports it before any use
 
+from ansible_collections.fediversity.hosting.plugins.module_utils.dns.transfer import Content, read_transfer
 from ansible_collections.fediversity.hosting.plugins.module_utils.errors import (
     BackendError,
     Denied,
@@ -41,84 +40,111 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.errors import 
 )
 
 TIMEOUT_SECONDS = 30
-UNSIGNED = "An unsigned answer mostly means that the server does not know the zone (NOTAUTH)"
+# PowerDNS takes 9 s to delete the record sets that one message holds
+UPDATE_SECONDS = 300
+HEADER_BYTES = 12
+NO_RECORDS = b"\0\0"
+UNSIGNED = (
+    "Servers answer so to a zone that they do not know, PowerDNS and newer Knot also to a wrong key, secret or clock:"
+    " check tsig_name, tsig_secret, tsig_algorithm, the time of both sides and what the server allows this key"
+)
 
 
 @dataclass(frozen=True)
 class Server:
-    """A primary server of the zones, by address; *key* signs everything that is sent."""
+    """A server of zones, by address; *key* signs everything that is sent, *timeout* is in seconds."""
 
     address: str
     port: int = 53
     key: dns.tsig.Key | None = field(default=None, repr=False)
+    timeout: float = TIMEOUT_SECONDS
 
-    def transfer(self, zone: dns.name.Name) -> list[dns.rrset.RRset]:
-        """All record sets of *zone*.
+    def content(self, zone: dns.name.Name) -> Content:
+        """All record sets of *zone*, as they came.
 
         :raises Denied: the server does not let this key transfer the zone, or knows no such zone.
         """
-        content = dns.zone.Zone(zone, relativize=False)
-        query, _serial = dns.xfr.make_query(content, keyring=self.key)
-        with (
-            self._translated(zone),
-            socket.create_connection((self.address, self.port), TIMEOUT_SECONDS) as connection,
-            dns.xfr.Inbound(content) as inbound,
-        ):
+        query = dns.message.make_query(zone, "AXFR", flags=0)
+        if self.key is not None:
+            query.use_tsig(self.key)
+        with self._translated(zone), self._connection() as connection:
             dns.query.send_tcp(connection, query.to_wire())
-            signing: Any = None
-            for wire in _messages(connection):
-                message = dns.message.from_wire(
-                    wire,
-                    keyring=query.keyring,
-                    request_mac=query.mac,
-                    xfr=True,
-                    origin=content.from_wire_origin(),
-                    tsig_ctx=signing,
-                    multi=True,
-                )
-                signing = message.tsig_ctx
-                if inbound.process_message(message):
-                    # the signature of the last message covers those before it
-                    self._require_signature(zone, message)
-                    break
-        return [dns.rrset.from_rdata_list(name, found.ttl, list(found)) for name, found in content.iterate_rdatasets()]
+            return read_transfer(zone, query, _messages(connection))
 
     def query(self, zone: dns.name.Name, owner: dns.name.Name, rdtype: str) -> list[dns.rrset.RRset]:
         """The record sets of the answer, empty if there is none.
 
         :raises BackendError: the server has no authority for the name.
         """
-        query = dns.message.make_query(owner, rdtype, flags=0)
-        response = self._exchange(zone, query)
-        known = response.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN)
-        if not known or not response.flags & dns.flags.AA:
-            raise BackendError(
-                f"the server gives no authoritative answer for {owner} {rdtype} ({_rcode(response.rcode())})",
-                where=self._where(zone),
-                hint="Check that it is a primary server of the zone; names below a delegation need a zone transfer",
-            )
-        return response.answer
+        return next(self.queries(zone, [(owner, rdtype)]))
+
+    def queries(
+        self, zone: dns.name.Name, places: Iterable[tuple[dns.name.Name, str]]
+    ) -> Iterator[list[dns.rrset.RRset]]:
+        """The record sets of one answer after the other, asked over one connection.
+
+        :raises BackendError: the server has no authority for a name.
+        """
+        with self._translated(zone), self._connection() as connection:
+            for owner, rdtype in places:
+                response = self._exchange(zone, dns.message.make_query(owner, rdtype, flags=0), connection)
+                known = response.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN)
+                if not known or not response.flags & dns.flags.AA:
+                    raise BackendError(
+                        f"the server gives no authoritative answer for {owner} {rdtype} ({_rcode(response.rcode())})",
+                        where=self._where(zone),
+                        hint="Check that it is a primary server of the zone; below a delegation a transfer is needed",
+                    )
+                yield response.answer
+
+    def soa(self, name: dns.name.Name) -> tuple[dns.name.Name, Any] | None:
+        """Name and SOA data of the zone that *name* is in, ``None`` if this server has no authority for it."""
+        with self._translated(name):
+            response = self._exchange(name, dns.message.make_query(name, "SOA", flags=0))
+        if not response.flags & dns.flags.AA:
+            return None
+        for rrset in (*response.answer, *response.authority):
+            if rrset.rdtype == dns.rdatatype.SOA and name.is_subdomain(rrset.name):
+                return rrset.name.canonicalize(), rrset[0]
+        # an alias hides the zone (RFC 1034 section 3.6.2), the name above it is in the same or a higher zone
+        return self.soa(name.parent()) if response.answer and len(name.labels) > 1 else None
 
     def update(self, zone: dns.name.Name, message: dns.update.UpdateMessage) -> dns.rcode.Rcode:
         """Send an UPDATE and return what the server said; that says nothing about what it did."""
-        return self._exchange(zone, message).rcode()
-
-    def _exchange(self, zone: dns.name.Name, message: dns.message.Message) -> dns.message.Message:
         with self._translated(zone):
-            if self.key is not None:
-                message.use_tsig(self.key)
-            response = dns.query.tcp(message, self.address, timeout=TIMEOUT_SECONDS, port=self.port)
-            self._require_signature(zone, response)
-            return response
+            return self._exchange(zone, message, timeout=UPDATE_SECONDS).rcode()
 
-    def _require_signature(self, zone: dns.name.Name, response: dns.message.Message) -> None:
-        """Refuse an unsigned answer to a signed message, as newer dnspython does by itself (RFC 8945 section 5.3)."""
+    def _exchange(
+        self,
+        zone: dns.name.Name,
+        message: dns.message.Message,
+        connection: socket.socket | None = None,
+        timeout: float | None = None,
+    ) -> dns.message.Message:
+        if self.key is not None:
+            message.use_tsig(self.key)
+        wire = message.to_wire()
+        with contextlib.nullcontext(connection) if connection else self._connection() as used:
+            used.settimeout(timeout or self.timeout)
+            dns.query.send_tcp(used, wire)
+            answer = _receive(used)
+        if self.key is not None and answer[10:12] == NO_RECORDS:
+            raise self._unsigned(zone, answer[3] & 15)
+        response = dns.message.from_wire(answer, keyring=self.key, request_mac=message.mac)
+        if not message.is_response(response):
+            raise BackendError("the server answers another question", where=self._where(zone))
         if self.key is not None and not response.had_tsig:
-            raise BackendError(
-                f"the server's answer is not signed ({_rcode(response.rcode())})",
-                where=self._where(zone),
-                hint=UNSIGNED,
-            )
+            raise self._unsigned(zone, response.rcode())
+        return response
+
+    def _connection(self) -> socket.socket:
+        return socket.create_connection((self.address, self.port), self.timeout)
+
+    def _unsigned(self, zone: dns.name.Name, rcode: int) -> HostingError:
+        """For an unsigned answer to a signed message, which must not be believed (RFC 8945 section 5.3)."""
+        return BackendError(
+            f"the server's answer is not signed ({_rcode(rcode)})", where=self._where(zone), hint=UNSIGNED
+        )
 
     def _where(self, zone: dns.name.Name) -> str:
         return f"zone {zone.to_text(omit_final_dot=True)} on {self.address}:{self.port}"
@@ -129,6 +155,16 @@ class Server:
             yield
         except (dns.exception.DNSException, OSError, EOFError) as error:
             raise _translate(error, self._where(zone)) from None
+
+
+def _receive(connection: socket.socket) -> bytes:
+    """One message."""
+    with connection.makefile("rb") as stream:
+        size = stream.read(2)
+        message = stream.read(int.from_bytes(size, "big"))
+    if len(size) < 2 or len(message) < HEADER_BYTES or len(message) < int.from_bytes(size, "big"):
+        raise EOFError("the server closed the connection")
+    return message
 
 
 def _messages(connection: socket.socket) -> Iterator[bytes]:
@@ -159,21 +195,24 @@ def _messages(connection: socket.socket) -> Iterator[bytes]:
 def make_server(host: str, port: int, name: str | None, secret: str | None, algorithm: str) -> Server:
     """The server of the module options; *secret* is base64.
 
-    :raises InvalidInput: the key is malformed.
+    :raises InvalidInput: the port or the key is malformed.
     :raises Unreachable: *host* has no address.
     """
+    if not 0 < port < 65536:
+        raise InvalidInput(f"the port is {port}", where="port", hint="Use 1 to 65535")
     try:
         address = str(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4][0])
-    except OSError as error:
-        raise Unreachable(f"{host} has no address: {error}", where="server", hint="Check the option server") from None
+    # the latter by a label that is empty or too long
+    except (OSError, UnicodeError) as error:
+        raise Unreachable(f"{host!r} has no address: {error}", where="server", hint="Check the option server") from None
     if name is None or secret is None:
         return Server(address, port)
     try:
         return Server(address, port, dns.tsig.Key(name, base64.b64decode(secret, validate=True), algorithm))
-    except binascii.Error:
-        raise InvalidInput("the secret is not base64", where="tsig_secret", hint="Copy it from the key file") from None
     except dns.exception.DNSException as error:
         raise InvalidInput(f"{name!r} is no key name: {error}", where="tsig_name") from None
+    except ValueError:
+        raise InvalidInput("the secret is not base64", where="tsig_secret", hint="Copy it from the key file") from None
 
 
 def refused(rcode: dns.rcode.Rcode) -> HostingError:
@@ -196,7 +235,8 @@ def _translate(error: Exception, where: str) -> HostingError:
         return Denied(
             f"the server refuses to transfer the zone ({_rcode(error.rcode)})",
             where=where,
-            hint="Check that it is a primary server of the zone and lets this key transfer it",
+            hint="Check that it is a primary server of the zone, and tsig_name, tsig_secret and tsig_algorithm:"
+            " it has to know this key and to let it transfer the zone",
         )
     text = str(error) or type(error).__name__
     for kinds, kind, what, hint in _explanations(text):

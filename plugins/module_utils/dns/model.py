@@ -5,48 +5,48 @@
 """Record sets: what is wanted, what a zone has, and which of it is ours.
 
 An owned record set has a TXT record beside it that names this collection and an owner mark, at the name that octoDNS'
-ownership processor uses: ``_owner.<type>.<name>``, with ``_wildcard`` for ``*``.
+ownership processor uses: ``_owner.<type>.<name>``, with ``_wildcard`` for ``*``. A TXT record ``_registry`` of the zone
+changes with everything that this collection writes to the zone.
 """
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 try:
-    import dns.exception
     import dns.name
-    import dns.rdata
-    import dns.rdataclass
     import dns.rdatatype
-    import dns.rdtypes.ANY.TXT
 except ImportError:
     pass  # require_libraries() in module.py reports it before any use
 
-from ansible_collections.fediversity.hosting.plugins.module_utils.errors import HostingError, InvalidInput
+from ansible_collections.fediversity.hosting.plugins.module_utils.dns import values
+from ansible_collections.fediversity.hosting.plugins.module_utils.dns.names import shown_labels
+from ansible_collections.fediversity.hosting.plugins.module_utils.dns.transfer import Content, Labels
+from ansible_collections.fediversity.hosting.plugins.module_utils.errors import HostingError
+from ansible_collections.fediversity.hosting.plugins.module_utils.reconcile import Change
 
-TYPES = frozenset(
-    {
-        *("A", "AAAA", "CAA", "CNAME", "DS", "HTTPS", "LOC", "MX", "NAPTR", "NS", "OPENPGPKEY", "PTR"),
-        *("SMIMEA", "SRV", "SSHFP", "SVCB", "TLSA", "TXT", "URI"),
-    }
-)
-# made by the server
-SERVER_TYPES = frozenset({"CDNSKEY", "CDS", "DNSKEY", "NSEC", "NSEC3", "NSEC3PARAM", "RRSIG", "SOA", "TYPE65534"})
-# the server's business, or the parent zone's
-APEX_PROTECTED = frozenset({"CNAME", "DS", "NS"})
-# RFC 2181 section 8
-TTL_MAX = 2**31 - 1
-# RFC 1035 section 3.3: one character-string
-STRING_MAX = 255
+# by RFC and by IANA's registry of resource record types
+NUMBERS = {
+    **{"A": 1, "NS": 2, "CNAME": 5, "PTR": 12, "MX": 15, "TXT": 16, "AAAA": 28, "LOC": 29, "SRV": 33, "NAPTR": 35},
+    **{"DS": 43, "SSHFP": 44, "TLSA": 52, "SMIMEA": 53, "OPENPGPKEY": 61, "SVCB": 64, "HTTPS": 65, "URI": 256},
+    "CAA": 257,
+}
+TYPES = frozenset(NUMBERS)
+NAMES = {number: name for name, number in NUMBERS.items()}
+TXT = NUMBERS["TXT"]
+# SOA, RRSIG, NSEC, DNSKEY, NSEC3, NSEC3PARAM, CDS, CDNSKEY and what BIND keeps for signing: made by the server
+SERVER_TYPES = frozenset({6, 46, 47, 48, 50, 51, 59, 60, 65534})
+# record sets of anybody that can contradict ours: aliases, and what must not lead to one
+NEIGHBOURS = frozenset({NUMBERS["CNAME"], NUMBERS["MX"], NUMBERS["NS"], NUMBERS["SRV"]})
 
-REGISTRY = b"_owner"
+OWNER = b"_owner"
 WILDCARD = b"_wildcard"
+REGISTRY = b"_registry"
 REGISTRY_PREFIX = "fediversity.hosting:"
-MARK = re.compile(r"[!#-\[\]-~]{1,200}\Z")
+MARKED = REGISTRY_PREFIX.encode("ascii")
 
 
 @dataclass(frozen=True)
@@ -60,23 +60,48 @@ class ManagedZone:
 
 @dataclass(frozen=True)
 class DesiredRecordSet:
-    """All records of one name and type; *name* identifies the item: ``www.example.org A``."""
+    """All records of one name and type; *name* identifies the item: ``www.example.org A``.
+
+    :param values: in wire form, as they are sent.
+    :param adopt: whether a record set without any mark becomes ours.
+    :param listed: whether it has an entry in the results while nothing is to be done.
+    """
 
     name: str
     zone: ManagedZone
     owner: dns.name.Name
     type: str
     ttl: int
-    values: frozenset[dns.rdata.Rdata]
+    values: frozenset[bytes]
     state: Literal["present", "absent"] = "present"
+    adopt: bool = False
+    listed: bool = True
+
+
+@dataclass(frozen=True)
+class Unclear:
+    """What an item that was not understood may be about: nothing of that may be taken away.
+
+    :param zone: ``None`` if it may be any.
+    :param owner: ``None`` if it may be any name of the zone.
+    :param part: whether it may belong to a record set of which other lines have the rest.
+    """
+
+    zone: dns.name.Name | None = None
+    owner: dns.name.Name | None = None
+    part: bool = False
 
 
 @dataclass(frozen=True)
 class Malformed:
-    """An item of the module option that is no record set."""
+    """An item of the module options that is no record set.
+
+    :param unclear: set if *name* is not the name of the record set that was meant.
+    """
 
     name: str
     error: HostingError
+    unclear: Unclear | None = None
 
 
 Desired: TypeAlias = "DesiredRecordSet | Malformed"
@@ -86,62 +111,50 @@ Desired: TypeAlias = "DesiredRecordSet | Malformed"
 class ActualRecordSet:
     """What a zone has of one name and type.
 
-    :param values: empty where only the registry record is left.
+    :param labels: of the name, in lower case.
+    :param values: in wire form, as the server has them; empty where only the registry record is left.
     :param registry: text of the registry record beside it, ``None`` without one.
     :param problem: why the zone could not be read.
     """
 
     zone: dns.name.Name
-    owner: dns.name.Name
+    labels: Labels
     type: str
     ttl: int = 0
-    values: frozenset[dns.rdata.Rdata] = frozenset()
+    values: frozenset[bytes] = frozenset()
     registry: str | None = None
     problem: HostingError | None = None
+
+    @cached_property
+    def owner(self) -> dns.name.Name:
+        return dns.name.Name(self.labels)
+
+    @cached_property
+    def meaning(self) -> frozenset[bytes]:
+        return values.meaning(self.type, self.values)
 
     def mine(self, mark: str) -> bool:
         return self.registry == registry_text(mark)
 
-
-def from_options(options: Sequence[Mapping[str, Any]]) -> tuple[list[ManagedZone], list[Desired]]:
-    """The module option ``zones``: the zones that can be read, and every item of them.
-
-    :raises InvalidInput: one zone is listed twice.
-    """
-    zones: list[ManagedZone] = []
-    items: list[Desired] = []
-    for option in options:
-        record_sets = option["record_sets"]
-        try:
-            zone = _zone(option)
-        except InvalidInput as error:
-            names = {_raw_name(option, item) for item in record_sets} or {option["name"]}
-            items.extend(Malformed(name, error) for name in sorted(names))
-            continue
-        zones.append(zone)
-        items.extend(_item(zone, option, record_set) for record_set in record_sets)
-    for name, count in Counter(zone.name for zone in zones).items():
-        if count > 1:
-            raise InvalidInput(
-                "the zone is listed twice", where=f"zone {shown_name(name)}", hint="Join its record_sets in one entry"
-            )
-    return zones, items
+    def same(self, other: ActualRecordSet) -> bool:
+        """Whether nobody has changed it between two readings."""
+        return (self.ttl, self.meaning, self.registry) == (other.ttl, other.meaning, other.registry)
 
 
-def shown_name(name: dns.name.Name) -> str:
-    return name.to_text(omit_final_dot=True)
+def may_change(item: DesiredRecordSet, found: ActualRecordSet) -> bool:
+    """Whether a record set is ours, or may become so because it is nobody's."""
+    return found.mine(item.zone.mark) or (item.adopt and found.registry is None)
 
 
-def item_name(owner: dns.name.Name, rdtype: str) -> str:
-    return f"{shown_name(owner)} {rdtype}"
+RecordChange: TypeAlias = "Change[Desired, ActualRecordSet]"
+
+
+def item_name(labels: Labels, rdtype: str) -> str:
+    return f"{shown_labels(labels)} {rdtype}"
 
 
 def registry_text(mark: str) -> str:
     return f"{REGISTRY_PREFIX}{mark}"
-
-
-def registry_rdata(text: str) -> dns.rdata.Rdata:
-    return _txt(text.encode("ascii"))
 
 
 def registry_owner(zone: dns.name.Name, owner: dns.name.Name, rdtype: str) -> dns.name.Name:
@@ -149,164 +162,81 @@ def registry_owner(zone: dns.name.Name, owner: dns.name.Name, rdtype: str) -> dn
 
     :raises dns.name.NameTooLong: there is no room for it.
     """
-    labels = owner.relativize(zone).labels
+    labels = owner.labels[: -len(zone.labels)]
     if labels[:1] == (b"*",):
         labels = (WILDCARD, *labels[1:])
-    return dns.name.Name((REGISTRY, rdtype.lower().encode("ascii"), *labels)).derelativize(zone)
+    return dns.name.Name((OWNER, rdtype.lower().encode("ascii"), *labels, *zone.labels))
 
 
-def registered(zone: dns.name.Name, owner: dns.name.Name) -> tuple[dns.name.Name, str] | None:
-    """Name and type of the record set whose registry record *owner* is, ``None`` if it is none."""
-    labels = owner.relativize(zone).labels
-    if len(labels) < 2 or labels[0].lower() != REGISTRY:
+def version_owner(zone: dns.name.Name) -> dns.name.Name:
+    """Where the record is that changes with everything that this collection writes."""
+    return dns.name.Name((REGISTRY, *zone.labels))
+
+
+def version_name(zone: dns.name.Name) -> str:
+    return item_name((REGISTRY, *zone.labels), "TXT")
+
+
+def actual_record_sets(zone: ManagedZone, content: Content, wanted: Collection[Labels]) -> dict[str, ActualRecordSet]:
+    """By item name: the record sets at the *wanted* names, all that are ours, their neighbours, and the version."""
+    registry: dict[tuple[Labels, int], str] = {}
+    others = []
+    apex = len(zone.name.labels)
+    for place, (ttl, wires) in content.items():
+        labels, number = place
+        if number == TXT and labels[0] == OWNER and (about := _registered(labels, apex)) is not None:
+            registry[about] = " ".join(sorted(values.txt_bytes(wire).decode("ascii", "replace") for wire in wires))
+        elif number not in SERVER_TYPES:
+            others.append((place, ttl, wires))
+
+    ours = registry_text(zone.mark)
+    version = (REGISTRY, *zone.name.labels)
+    found: dict[str, ActualRecordSet] = {}
+    for place, ttl, wires in others:
+        labels, number = place
+        text = registry.pop(place, None)
+        if text == ours or labels in wanted or number in NEIGHBOURS or labels == version:
+            rdtype = NAMES.get(number) or dns.rdatatype.to_text(dns.rdatatype.RdataType.make(number))
+            found[item_name(labels, rdtype)] = ActualRecordSet(zone.name, labels, rdtype, ttl, frozenset(wires), text)
+    # only their registry record is left
+    for (labels, number), text in registry.items():
+        if text == ours or labels in wanted:
+            rdtype = NAMES[number]
+            found[item_name(labels, rdtype)] = ActualRecordSet(zone.name, labels, rdtype, registry=text)
+    return found
+
+
+def _registered(labels: Labels, apex: int) -> tuple[Labels, int] | None:
+    """Name and type of the record set that a registry record is about, ``None`` if it is none."""
+    if len(labels) < apex + 2:
         return None
-    rdtype = labels[1].decode("ascii", "replace").upper()
+    number = NUMBERS.get(labels[1].decode("ascii", "replace").upper())
     rest = labels[2:]
-    if rest[:1] == (WILDCARD,):
+    if rest[0] == WILDCARD and len(rest) > apex:
         rest = (b"*", *rest[1:])
-    return (dns.name.Name(rest).derelativize(zone), rdtype) if rdtype in TYPES else None
+    return (rest, number) if number is not None else None
 
 
-def wire_size(value: dns.rdata.Rdata) -> int:
-    """Bytes of a value without compression."""
-    return len(value.to_wire() or b"")
+def shown(rdtype: str, ttl: int, wires: Collection[bytes]) -> dict[str, Any]:
+    """What diff mode shows of a record set."""
+    return {"ttl": ttl, "value": sorted(values.shown_value(rdtype, wire) for wire in wires)}
 
 
-def txt_bytes(value: dns.rdata.Rdata) -> bytes:
-    """The text of a TXT record; where it is cut into strings has no meaning."""
-    return b"".join(value.strings) if isinstance(value, dns.rdtypes.ANY.TXT.TXT) else b""
+def place(change: RecordChange) -> tuple[dns.name.Name, str]:
+    """Name and type of the record set that a change is about."""
+    if isinstance(change.desired, DesiredRecordSet):
+        return change.desired.owner, change.desired.type
+    if change.actual is not None:
+        return change.actual.owner, change.actual.type
+    raise ValueError(f"a change of nothing: {change.name}")
 
 
-def comparable(rdtype: str, values: Iterable[dns.rdata.Rdata]) -> frozenset[Any]:
-    """The values in a form that is equal for equal meanings; dnspython compares in canonical form (RFC 4034)."""
-    return frozenset(txt_bytes(value) for value in values) if rdtype == "TXT" else frozenset(values)
+def zone_of(change: RecordChange) -> dns.name.Name | None:
+    if isinstance(change.desired, DesiredRecordSet):
+        return change.desired.zone.name
+    return change.actual.zone if change.actual is not None else None
 
 
-def shown(ttl: int, values: Iterable[dns.rdata.Rdata]) -> dict[str, Any]:
-    """What diff mode shows of a record set; TXT in one piece."""
-    return {
-        "ttl": ttl,
-        "value": sorted(
-            txt_bytes(value).decode(errors="backslashreplace") if txt_bytes(value) else value.to_text()
-            for value in values
-        ),
-    }
-
-
-def _zone(option: Mapping[str, Any]) -> ManagedZone:
-    where = f"zone {option['name']}"
-    if not MARK.match(option["owner"]):
-        raise InvalidInput(
-            "the owner mark holds white space, quotes or characters beyond ASCII, or is too long",
-            where=f"{where}, owner",
-            hint="Use 1 to 200 printable ASCII characters",
-        )
-    return ManagedZone(_name(option["name"], f"{where}, name"), option["owner"], option["purge"])
-
-
-def _raw_name(zone: Mapping[str, Any], item: Mapping[str, Any]) -> str:
-    """How an item is called as long as its name has not been understood."""
-    record = item["record"] if item["record"] is not None else ".".join(filter(None, [item["prefix"], zone["name"]]))
-    return f"{record} {item['type']}"
-
-
-def _item(zone: ManagedZone, option: Mapping[str, Any], item: Mapping[str, Any]) -> Desired:
-    try:
-        return _record_set(zone, item)
-    except InvalidInput as error:
-        return Malformed(_raw_name(option, item), error)
-
-
-def _record_set(zone: ManagedZone, item: Mapping[str, Any]) -> DesiredRecordSet:
-    zone_name = shown_name(zone.name)
-    if item["record"] is not None:
-        owner = _name(item["record"], f"zone {zone_name}, record {item['record']!r}")
-    else:
-        owner = _name(item["prefix"] or "@", f"zone {zone_name}, prefix {item['prefix']!r}", zone.name)
-    rdtype = item["type"].upper()
-    name = item_name(owner, rdtype)
-    where = f"zone {zone_name}, {name}"
-    _check_place(zone.name, owner, rdtype, where)
-    if not 0 <= item["ttl"] <= TTL_MAX:
-        raise InvalidInput(f"the TTL is {item['ttl']}", where=f"{where}, ttl", hint=f"Use 0 to {TTL_MAX} seconds")
-    if item["state"] == "present" and not item["value"]:
-        raise InvalidInput("there is no value", where=f"{where}, value", hint="Set value, or state to absent")
-    values = frozenset(_value(rdtype, value, f"{where}, value") for value in item["value"])
-    if rdtype == "CNAME" and len(values) > 1:
-        raise InvalidInput("a CNAME has one value only", where=f"{where}, value", hint="Keep one (RFC 2181, 10.1)")
-    return DesiredRecordSet(name, zone, owner, rdtype, item["ttl"], values, item["state"])
-
-
-def _check_place(zone: dns.name.Name, owner: dns.name.Name, rdtype: str, where: str) -> None:
-    """Refuse what may not be in this place, or not at all."""
-    if rdtype not in TYPES:
-        raise InvalidInput(
-            f"records of type {rdtype} are not managed here",
-            where=f"{where}, type",
-            hint=f"Use {', '.join(sorted(TYPES))}",
-        )
-    if not owner.is_subdomain(zone):
-        raise InvalidInput(
-            "the name is outside the zone",
-            where=f"{where}, record",
-            hint="Write the full name into record, or the part before the zone into prefix",
-        )
-    if owner == zone and rdtype in APEX_PROTECTED:
-        raise InvalidInput(
-            f"{rdtype} records of the zone itself are not managed here",
-            where=f"{where}, type",
-            hint="A CNAME cannot be there (RFC 1034, 3.6.2)" if rdtype == "CNAME" else "Change them on the server",
-        )
-    labels = owner.relativize(zone).labels
-    if labels[:1] in ((REGISTRY,), (WILDCARD,)):
-        raise InvalidInput(
-            f"names that start with {labels[0].decode()} are kept for the ownership registry",
-            where=f"{where}, record",
-            hint="Choose another name",
-        )
-    try:
-        registry_owner(zone, owner, rdtype)
-    except dns.name.NameTooLong:
-        raise InvalidInput(
-            "the name leaves no room for its ownership record",
-            where=f"{where}, record",
-            hint="Shorten it by 20 characters",
-        ) from None
-
-
-def _name(text: str, where: str, origin: dns.name.Name | None = None) -> dns.name.Name:
-    """A name in lower case, letters beyond ASCII as A-labels (IDNA 2008)."""
-    try:
-        return dns.name.from_text(text, origin or dns.name.root).canonicalize()
-    except dns.exception.DNSException as error:
-        raise InvalidInput(
-            f"{text!r} is no domain name: {error}",
-            where=where,
-            hint="Labels have 1 to 63 bytes, the whole name at most 255 (RFC 1035, 2.3.4)",
-        ) from None
-
-
-def _value(rdtype: str, text: str, where: str) -> dns.rdata.Rdata:
-    """One value; names in it are always complete, with or without the final dot."""
-    if rdtype == "TXT" and not (len(text) > 1 and text.startswith('"') and text.endswith('"')):
-        return _txt(text.encode(errors="backslashreplace"))
-    try:
-        value = dns.rdata.from_text(dns.rdataclass.IN, rdtype, text, origin=dns.name.root, relativize=False)
-    except (dns.exception.DNSException, ValueError) as error:
-        raise InvalidInput(
-            f"{text!r} is no value of type {rdtype}: {error}", where=where, hint="Write it as in a zone file"
-        ) from None
-    for field in value.__slots__:
-        target = getattr(value, field)
-        if isinstance(target, dns.name.Name) and len(target.labels) == 2 and not text.endswith("."):
-            raise InvalidInput(
-                f"{shown_name(target)!r} is no complete name",
-                where=where,
-                hint="Names in values are not relative to the zone; write the full name",
-            )
-    return value
-
-
-def _txt(text: bytes) -> dns.rdata.Rdata:
-    strings = [text[start : start + STRING_MAX] for start in range(0, len(text), STRING_MAX)] or [b""]
-    return dns.rdtypes.ANY.TXT.TXT(dns.rdataclass.IN, dns.rdatatype.TXT, strings)
+def wishes(desired: Collection[Desired]) -> Mapping[str, DesiredRecordSet]:
+    """The understood items by name."""
+    return {item.name: item for item in desired if isinstance(item, DesiredRecordSet)}

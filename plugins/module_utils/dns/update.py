@@ -6,34 +6,38 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 try:
     import dns.name
+    import dns.rdata
     import dns.rdatatype
     import dns.update
 except ImportError:
     pass  # require_libraries() in module.py reports it before any use
 
+from ansible_collections.fediversity.hosting.plugins.module_utils.dns import values
 from ansible_collections.fediversity.hosting.plugins.module_utils.dns.model import (
-    REGISTRY,
+    OWNER,
+    REGISTRY_PREFIX,
     ActualRecordSet,
-    Desired,
     DesiredRecordSet,
+    RecordChange,
+    place,
     registry_owner,
-    registry_rdata,
     registry_text,
-    wire_size,
+    version_owner,
 )
-from ansible_collections.fediversity.hosting.plugins.module_utils.reconcile import ActionName, Change
+from ansible_collections.fediversity.hosting.plugins.module_utils.reconcile import ActionName
 
-RecordChange: TypeAlias = Change[Desired, ActualRecordSet]
 # changes that only make sense together
-Unit: TypeAlias = tuple[RecordChange, ...]
+Unit: TypeAlias = "tuple[RecordChange, ...]"
 
-# of the 65,535 of a message over TCP
-MESSAGE_BYTES = 65000
+# of the 65,535 of a message over TCP; what is left holds version, header and signature
+MESSAGE_BYTES = 60000
 # type, class, TTL, length, and a pointer to the zone's name (RFC 1035 section 4.1)
 RECORD_BYTES = 12
 REGISTRY_TTL = 3600
@@ -41,42 +45,59 @@ REGISTRY_TTL = 3600
 ORDER: dict[ActionName, int] = {"create": 0, "update": 1, "delete": 2, "unchanged": 3}
 
 
+@dataclass(frozen=True)
+class Version:
+    """Compare and swap of the zone's version record: what it must hold, and what it holds after the message.
+
+    :param expected: values in wire form; empty while there is no such record.
+    """
+
+    expected: frozenset[bytes]
+    next: bytes
+
+
+def next_version(expected: frozenset[bytes]) -> Version:
+    """A version that no other run makes."""
+    return Version(expected, values.txt_wire(f"{REGISTRY_PREFIX}version={secrets.token_hex(8)}".encode("ascii")))
+
+
 def units(changes: Iterable[RecordChange]) -> list[Unit]:
     """Changes in the order in which they are sent; those of a name that gets or loses a CNAME stay together."""
     changes = list(changes)
-    with_cname = {place(change)[0] for change in changes if place(change)[1] == "CNAME"}
-    found: dict[tuple[dns.name.Name, str], list[RecordChange]] = {}
+    with_cname = {place(change)[0].labels for change in changes if place(change)[1] == "CNAME"}
+    found: dict[tuple[tuple[bytes, ...], str], list[RecordChange]] = {}
     for change in changes:
         owner, rdtype = place(change)
-        found.setdefault((owner, "" if owner in with_cname else rdtype), []).append(change)
+        found.setdefault((owner.labels, "" if owner.labels in with_cname else rdtype), []).append(change)
     return sorted(map(tuple, found.values()), key=lambda unit: min(ORDER[change.action] for change in unit))
 
 
 def batches(zone: dns.name.Name, all_units: Iterable[Unit]) -> Iterator[list[Unit]]:
     """Units that fit into one message each."""
     batch: list[Unit] = []
-    size = 0
+    bytes_used = 0
     for unit in all_units:
-        unit_size = sum(_size(zone, change) for change in unit)
-        if batch and size + unit_size > MESSAGE_BYTES:
+        unit_bytes = sum(size(zone, change) for change in unit)
+        if batch and bytes_used + unit_bytes > MESSAGE_BYTES:
             yield batch
-            batch, size = [], 0
+            batch, bytes_used = [], 0
         batch.append(unit)
-        size += unit_size
+        bytes_used += unit_bytes
     if batch:
         yield batch
 
 
-def message(zone: dns.name.Name, batch: Sequence[Unit]) -> dns.update.UpdateMessage:
+def message(zone: dns.name.Name, batch: Sequence[Unit], version: Version) -> dns.update.UpdateMessage:
     """The UPDATE that makes *batch*, on condition that the zone still has what the plan was made from."""
     update = dns.update.UpdateMessage(zone)
+    _swap_version(update, zone, version)
     for unit in batch:
         types = {place(change)[1] for change in unit}
         for change in unit:
             _require(update, zone, change, swaps_cname="CNAME" in types and len(unit) > 1)
         for change in unit:
             owner, rdtype = place(change)
-            if change.action != "create":
+            if change.action != "create" and not _of_the_zone(zone, owner, rdtype):
                 update.delete(owner, rdtype)
             if change.action == "delete":
                 update.delete(registry_owner(zone, owner, rdtype), dns.rdatatype.TXT)
@@ -86,13 +107,14 @@ def message(zone: dns.name.Name, batch: Sequence[Unit]) -> dns.update.UpdateMess
     return update
 
 
-def place(change: RecordChange) -> tuple[dns.name.Name, str]:
-    """Name and type of the record set that a change is about."""
-    if isinstance(change.desired, DesiredRecordSet):
-        return change.desired.owner, change.desired.type
-    if change.actual is not None:
-        return change.actual.owner, change.actual.type
-    raise ValueError(f"a change of nothing: {change.name}")
+def _swap_version(update: dns.update.UpdateMessage, zone: dns.name.Name, version: Version) -> None:
+    owner = version_owner(zone)
+    if version.expected:
+        update.present(owner, *(values.rdata("TXT", wire) for wire in version.expected))
+        update.delete(owner, dns.rdatatype.TXT)
+    else:
+        update.absent(owner, dns.rdatatype.TXT)
+    update.add(owner, REGISTRY_TTL, values.rdata("TXT", version.next))
 
 
 def _require(update: dns.update.UpdateMessage, zone: dns.name.Name, change: RecordChange, *, swaps_cname: bool) -> None:
@@ -100,14 +122,14 @@ def _require(update: dns.update.UpdateMessage, zone: dns.name.Name, change: Reco
     registry = registry_owner(zone, owner, rdtype)
     actual = change.actual
     if actual is not None and actual.values:
-        update.present(owner, *actual.values)
+        update.present(owner, *(values.rdata(rdtype, wire) for wire in actual.values))
     else:
         update.absent(owner, rdtype)
     if change.action == "create" and not swaps_cname:
         # servers drop what would stand beside a CNAME, and say nothing
         update.absent(owner, dns.rdatatype.ANY if rdtype == "CNAME" else dns.rdatatype.CNAME)
     if actual is not None and actual.registry is not None:
-        update.present(registry, registry_rdata(actual.registry))
+        update.present(registry, _text(actual.registry))
     else:
         update.absent(registry, dns.rdatatype.TXT)
 
@@ -115,22 +137,35 @@ def _require(update: dns.update.UpdateMessage, zone: dns.name.Name, change: Reco
 def _add(
     update: dns.update.UpdateMessage, zone: dns.name.Name, item: DesiredRecordSet, actual: ActualRecordSet | None
 ) -> None:
-    update.add(item.owner, item.ttl, *item.values)
+    update.add(item.owner, item.ttl, *(values.rdata(item.type, wire) for wire in item.values))
+    if actual is not None and _of_the_zone(zone, item.owner, item.type):
+        wanted = values.meaning("NS", item.values)
+        for wire in actual.values:
+            if values.comparable("NS", wire) not in wanted:
+                update.delete(item.owner, values.rdata("NS", wire))
     if actual is None or actual.registry is None:
-        mark = registry_rdata(registry_text(item.zone.mark))
-        update.add(registry_owner(zone, item.owner, item.type), REGISTRY_TTL, mark)
+        update.add(registry_owner(zone, item.owner, item.type), REGISTRY_TTL, _text(registry_text(item.zone.mark)))
 
 
-def _size(zone: dns.name.Name, change: RecordChange) -> int:
+def _of_the_zone(zone: dns.name.Name, owner: dns.name.Name, rdtype: str) -> bool:
+    """NS records of the zone itself: servers keep them when all are deleted at once (RFC 2136 section 3.4.2.3)."""
+    return rdtype == "NS" and owner == zone
+
+
+def _text(text: str) -> dns.rdata.Rdata:
+    return values.rdata("TXT", values.txt_wire(text.encode("ascii")))
+
+
+def size(zone: dns.name.Name, change: RecordChange) -> int:
     """Upper bound of the bytes that a change adds to a message; the zone's name is always compressed."""
     owner, rdtype = place(change)
-    values = [*(change.actual.values if change.actual else ())]
+    wires = [*(change.actual.values if change.actual else ())]
     text = (change.actual and change.actual.registry) or ""
     if isinstance(change.desired, DesiredRecordSet):
-        values += change.desired.values
+        wires += change.desired.values
         text = registry_text(change.desired.zone.mark)
-    name = sum(len(label) + 1 for label in owner.relativize(zone).labels)
+    name = sum(len(label) + 1 for label in owner.labels[: -len(zone.labels)])
     record = name + RECORD_BYTES
-    registry = record + len(REGISTRY) + len(rdtype) + 4
+    registry = record + len(OWNER) + len(rdtype) + 4
     # two conditions and a deletion; a condition and a deletion or addition beside; every value in its own record
-    return 3 * record + 2 * registry + len(text) + 1 + sum(record + wire_size(value) for value in values)
+    return 3 * record + 2 * registry + len(text) + 1 + sum(record + len(wire) for wire in wires)

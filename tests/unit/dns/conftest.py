@@ -5,18 +5,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
+import dns.message
+import dns.opcode
 import dns.query
-import dns.rcode
+import dns.rdatatype
 import dns.update
 import pytest
-from support.dns_server import ZONES, DnsServer, bind_server, knot_server
+from dns_calls import change, restore
+from support.dns_server import ZONES, DnsServer, bind_server, knot_server, powerdns_server
 
 Edit = Callable[[dns.update.UpdateMessage], None]
 Administrator = Callable[[Edit], None]
 
 
-@pytest.fixture(scope="session", params=[knot_server, bind_server], ids=["knot", "bind"])
+@pytest.fixture(scope="session", params=[knot_server, bind_server, powerdns_server], ids=["knot", "bind", "powerdns"])
 def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DnsServer]:
     with request.param(tmp_path_factory.mktemp("dns")) as server:
         yield server
@@ -46,24 +50,17 @@ def administrator(server: DnsServer) -> Administrator:
     return lambda edit: change(server, "fedi.test", edit)
 
 
-def change(server: DnsServer, zone: str, edit: Edit) -> None:
-    message = dns.update.UpdateMessage(f"{zone}.", keyring=server.tsig())
-    edit(message)
-    response = dns.query.tcp(message, server.address, timeout=30, port=server.port)
-    if response.rcode() != dns.rcode.NOERROR:
-        raise RuntimeError(dns.rcode.to_text(response.rcode()))
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The operation of every message that goes out, and AXFR for a transfer."""
+    operations: list[str] = []
+    real = dns.query.send_tcp
 
+    def send_tcp(connection: Any, wire: bytes, *arguments: Any) -> Any:
+        message = dns.message.from_wire(wire, keyring=False, question_only=True)
+        transfer = message.question[0].rdtype == dns.rdatatype.AXFR
+        operations.append("AXFR" if transfer else dns.opcode.to_text(message.opcode()))
+        return real(connection, wire, *arguments)
 
-def restore(server: DnsServer, pristine) -> None:
-    for zone, wanted in pristine.items():
-        found = server.content(zone)
-
-        def edit(message: dns.update.UpdateMessage, found=found, wanted=wanted) -> None:
-            for (name, rdtype), (ttl, values) in {**found, **wanted}.items():
-                if found.get((name, rdtype)) != wanted.get((name, rdtype)):
-                    message.delete(name, rdtype)
-                    if (name, rdtype) in wanted:
-                        message.add(name, ttl, rdtype, *values)
-
-        if found != wanted:
-            change(server, zone, edit)
+    monkeypatch.setattr(dns.query, "send_tcp", send_tcp)
+    return operations

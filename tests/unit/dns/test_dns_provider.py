@@ -8,73 +8,22 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import dns.message
-import dns.opcode
-import dns.query
 import dns.update
 import pytest
 from ansible_collections.fediversity.hosting.plugins.module_utils.dns.client import make_server
-from ansible_collections.fediversity.hosting.plugins.module_utils.dns.model import from_options
-from ansible_collections.fediversity.hosting.plugins.module_utils.dns.provider import DnsRecords
 from ansible_collections.fediversity.hosting.plugins.module_utils.errors import (
     BackendError,
     Denied,
     InvalidInput,
     Unreachable,
 )
-from ansible_collections.fediversity.hosting.plugins.module_utils.reconcile import reconcile
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from dns_calls import actions, content, messages, record_set, request, run, zone
 from support.dns_server import DENIED, SECRET, UPDATE_KEY, DnsServer
-
-
-def record_set(prefix: str | None, rdtype: str, *values: str, **fields: Any) -> dict[str, Any]:
-    return {
-        **{"record": None, "prefix": prefix, "type": rdtype, "ttl": 300, "value": list(values), "state": "present"},
-        **fields,
-    }
-
-
-def zone(*record_sets: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    return {**{"name": "fedi.test", "owner": "fediversity", "purge": False}, **fields, "record_sets": list(record_sets)}
-
-
-def provider(server: DnsServer, *zones: dict[str, Any]) -> tuple[DnsRecords, Any]:
-    managed, items = from_options(zones)
-    backend = make_server("localhost", server.port, server.key, server.secret, server.algorithm)
-    return DnsRecords(backend, managed), items
-
-
-def run(server: DnsServer, *zones: dict[str, Any], check: bool = False) -> dict[str, Any]:
-    return reconcile(*provider(server, *zones), check=check)
-
-
-def actions(result: dict[str, Any]) -> dict[str, str]:
-    return {item["name"]: item["action"] for item in result["results"]}
-
-
-def messages(result: dict[str, Any]) -> dict[str, str]:
-    return {item["name"]: item["msg"] for item in result["results"]}
-
-
-@pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The operation of every message that goes out by :func:`dns.query.tcp`."""
-    operations: list[str] = []
-    real = dns.query.tcp
-
-    def tcp(query: dns.message.Message, *arguments: Any, **options: Any) -> dns.message.Message:
-        operations.append(dns.opcode.to_text(query.opcode()))
-        return real(query, *arguments, **options)
-
-    monkeypatch.setattr(dns.query, "tcp", tcp)
-    return operations
-
 
 EVERY_KIND = zone(
     record_set("www", "A", "192.0.2.1", "192.0.2.2"),
@@ -96,20 +45,20 @@ EVERY_KIND = zone(
 def test_check_mode_predicts_then_one_message_makes_all_then_nothing_is_left(
     server: DnsServer, sent: list[str]
 ) -> None:
-    before, serial = server.content("fedi.test"), server.serial("fedi.test")
+    before, serial = content(server), server.serial("fedi.test")
     sent.clear()
     predicted = run(server, EVERY_KIND, check=True)
     assert predicted["changed"]
-    assert sent == []
-    assert (server.content("fedi.test"), server.serial("fedi.test")) == (before, serial)
+    assert sent == ["AXFR"]
+    assert (content(server), server.serial("fedi.test")) == (before, serial)
 
     sent.clear()
     done = run(server, EVERY_KIND)
     assert not done["failed"], done["msg"]
-    assert sent == ["UPDATE"]
+    assert sent == ["AXFR", "UPDATE", "AXFR"]
     assert done["diff"] == predicted["diff"]
     assert set(actions(done).values()) == {"create"}
-    found = server.content("fedi.test")
+    found = content(server)
     assert found["www.fedi.test.", "A"] == (300, frozenset({"192.0.2.1", "192.0.2.2"}))
     assert found["xn--bcher-kva.fedi.test.", "CNAME"] == (300, frozenset({"www.fedi.test."}))
     assert found["_owner.a._wildcard.wild.fedi.test.", "TXT"][1] == {'"fediversity.hosting:fediversity"'}
@@ -119,7 +68,7 @@ def test_check_mode_predicts_then_one_message_makes_all_then_nothing_is_left(
     serial = server.serial("fedi.test")
     again = run(server, EVERY_KIND)
     assert not again["changed"]
-    assert sent == ["QUERY"]  # the serial above
+    assert sent == ["QUERY", "AXFR"]  # the serial above
     assert server.serial("fedi.test") == serial
     upper = next(item for item in again["results"] if item["name"] == "upper.fedi.test A")
     assert (upper["value"], upper["ttl"], upper["zone"]) == (["192.0.2.4"], 300, "fedi.test")
@@ -137,7 +86,7 @@ def test_values_ttl_and_order(server: DnsServer) -> None:
         assert actions(result) == {"www.fedi.test A": "update"}
         assert not result["failed"], result["msg"]
         found = (wanted["ttl"], frozenset(wanted["value"]))
-        assert server.content("fedi.test")["www.fedi.test.", "A"] == found
+        assert content(server)["www.fedi.test.", "A"] == found
 
 
 def test_text_is_the_same_however_it_is_cut(server: DnsServer) -> None:
@@ -176,13 +125,13 @@ def test_text_is_the_same_however_it_is_cut(server: DnsServer) -> None:
     ],
 )
 def test_a_bad_record_set_is_refused_and_the_others_are_made(server: DnsServer, bad: Any, said: str) -> None:
-    before = server.content("fedi.test")
+    before = content(server)
     result = run(server, zone(bad, record_set("good", "A", "192.0.2.1")))
     (name,) = set(actions(result)) - {"good.fedi.test A"}
     assert actions(result) == {name: "refused", "good.fedi.test A": "create"}
     assert said in messages(result)[name]
     assert messages(result)["good.fedi.test A"] == ""
-    after = server.content("fedi.test")
+    after = content(server)
     assert {key: after[key] for key in before} == before
 
 
@@ -232,7 +181,7 @@ def test_purge_deletes_only_what_is_ours(server: DnsServer, pristine: Any) -> No
         "new.fedi.test A": "delete",
     }
     assert not result["failed"], result["msg"]
-    left = server.content("fedi.test")
+    left = content(server)
     assert set(left) - set(pristine["fedi.test"]) == {
         ("theirs.fedi.test.", "A"),
         ("_owner.a.theirs.fedi.test.", "TXT"),
@@ -244,7 +193,7 @@ def test_absent_deletes_with_the_registry_record_and_once(server: DnsServer, pri
     run(server, zone(record_set("gone", "A", "192.0.2.1")))
     result = run(server, zone(record_set("gone", "A", state="absent")))
     assert actions(result) == {"gone.fedi.test A": "delete"}
-    assert server.content("fedi.test") == pristine["fedi.test"]
+    assert content(server) == pristine["fedi.test"]
     assert not run(server, zone(record_set("gone", "A", state="absent")))["changed"]
 
 
@@ -267,10 +216,10 @@ def test_a_deleted_record_set_is_made_again_and_a_lost_one_forgotten(server: Dns
         update.add("alias", 300, "A", "192.0.2.9")
 
     administrator(lose_and_reuse)
-    before = server.content("fedi.test")
+    before = content(server)
     purged = run(server, zone(purge=True))
     assert not purged["failed"], purged["msg"]
-    after = server.content("fedi.test")
+    after = content(server)
     assert set(before) - set(after) == {
         ("_owner.a.lost.fedi.test.", "TXT"),
         ("_owner.cname.alias.fedi.test.", "TXT"),
@@ -287,8 +236,9 @@ def test_what_somebody_else_changes_meanwhile_is_not_overwritten(
         record_set("alias", "CNAME", "www.fedi.test"),
         record_set("under", "A", "192.0.2.3"),
     )
-    dns_records, items = provider(server, wanted)
-    changes = dns_records.plan(items, dns_records.read(items)).pending()
+    asked = request(server, wanted)
+    dns_records = asked.provider()
+    changes = dns_records.plan(asked.items, dns_records.read(asked.items)).pending()
 
     def edit(update: dns.update.UpdateMessage) -> None:
         update.replace("n5", 300, "A", "192.0.2.55")
@@ -297,12 +247,12 @@ def test_what_somebody_else_changes_meanwhile_is_not_overwritten(
         update.add("under", 300, "CNAME", "www.fedi.test.")
 
     administrator(edit)
-    before = server.content("fedi.test")
+    before = content(server)
     errors = {done.change.name: done.error for done in dns_records.apply(changes)}
     losers = {"n5.fedi.test A", "fresh.fedi.test A", "alias.fedi.test CNAME", "under.fedi.test A"}
     assert {name for name, error in errors.items() if error} == losers
-    assert all("somebody else changed" in str(errors[name]) for name in losers)
-    after = server.content("fedi.test")
+    assert all("somebody else has changed" in str(errors[name]) for name in losers)
+    after = content(server)
     assert after["n4.fedi.test.", "A"] == (300, frozenset({"192.0.2.2"}))
     for name, rdtype in (("n5", "A"), ("fresh", "A"), ("alias", "A"), ("under", "CNAME")):
         key = (f"{name}.fedi.test.", rdtype)
@@ -318,14 +268,14 @@ def test_a_refused_name_does_not_keep_the_others_back(server: DnsServer) -> None
     assert failed == ({f"{DENIED} A"} if server.software == "bind" else set())
     if failed:
         assert "update policy" in messages(result)[f"{DENIED} A"]
-    assert {(f"{name}.fedi.test.", "A") for name in names} <= set(server.content("fedi.test"))
+    assert {(f"{name}.fedi.test.", "A") for name in names} <= set(content(server))
 
 
 def test_more_than_a_message_holds(server: DnsServer, sent: list[str]) -> None:
     wanted = zone(*(record_set(f"many-{number}", "TXT", "x" * 400) for number in range(300)))
     result = run(server, wanted)
     assert not result["failed"], result["msg"]
-    assert len(sent) > 1
+    assert sent.count("UPDATE") > 1
     assert not run(server, wanted)["changed"]
     big = record_set("big", "TXT", *(f"{number}" + "x" * 1000 for number in range(80)))
     result = run(server, zone(record_set("a", "A", "192.0.2.1"), big, record_set("z", "A", "192.0.2.1")))
@@ -352,7 +302,7 @@ def test_a_zone_that_cannot_be_read_does_not_keep_the_others_back(server: DnsSer
     result = run(server, unknown, zone(record_set("www", "A", "192.0.2.1")), zone(name="other.test", purge=True))
     assert actions(result)["www.fedi.test A"] == "create"
     assert actions(result)["www.unknown.test A"] == "refused"
-    reasons = {"knot": "does not know the zone", "bind": "no authoritative answer"}
+    reasons = {"knot": "NOTAUTH", "bind": "no authoritative answer", "powerdns": "NOTAUTH"}
     assert reasons[server.software] in messages(result)["www.unknown.test A"]
     with pytest.raises(BackendError, match=r"unknown\.test on 127"):
         run(server, unknown)
@@ -374,81 +324,38 @@ def test_bad_zones(server: DnsServer) -> None:
     ],
 )
 def test_a_wrong_key_is_explained(server: DnsServer, fields: Any, said: str) -> None:
-    with pytest.raises(Denied, match=said) as caught:
+    # PowerDNS does not tell more, nor does Knot from 3.4 on
+    unsigned = r"not signed \(NOTAUTH\)\. .* wrong key, secret or clock.* tsig_name, tsig_secret, tsig_algorithm"
+    reason = {"bind": said, "powerdns": unsigned}.get(server.software, f"{said}|{unsigned}")
+    with pytest.raises((Denied, BackendError), match=reason) as caught:
         run(replace(server, **fields), zone(record_set("www", "A", "192.0.2.1")))
     assert SECRET not in str(caught.value)
 
 
 def test_a_wrong_clock_is_explained(server: DnsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dns.message, "time", SimpleNamespace(time=lambda: time.time() - 3600))
-    with pytest.raises(Denied, match="clocks"):
+    with pytest.raises((Denied, BackendError), match=r"clocks|wrong key, secret or clock"):
         run(server, zone(record_set("www", "A", "192.0.2.1")))
 
 
 def test_malformed_keys_and_unreachable_servers_are_explained() -> None:
     with pytest.raises(InvalidInput, match="base64"):
         make_server("127.0.0.1", 53, "key.", "not base64!", "hmac-sha256")
+    with pytest.raises(InvalidInput, match="base64"):
+        make_server("127.0.0.1", 53, "key.", f"{SECRET}\u00e9", "hmac-sha256")
     with pytest.raises(InvalidInput, match="key name"):
         make_server("127.0.0.1", 53, "a..b", SECRET, "hmac-sha256")
     with pytest.raises(Unreachable, match="no answer"):
         run(DnsServer("none", "127.0.0.1", 1), zone(record_set("www", "A", "192.0.2.1")))
-    with pytest.raises(Unreachable, match="no address"):
-        make_server("no-such-host.invalid", 53, None, None, "hmac-sha256")
+    for host in ("no-such-host.invalid", "a..b", "a" * 64, "\udc80"):
+        with pytest.raises(Unreachable, match="no address"):
+            make_server(host, 53, None, None, "hmac-sha256")
+    for port in (0, -1, 65536, 2**40):
+        with pytest.raises(InvalidInput, match=f"the port is {port}"):
+            make_server("127.0.0.1", port, None, None, "hmac-sha256")
 
 
 def test_no_secret_is_shown(server: DnsServer) -> None:
     backend = make_server("localhost", server.port, server.key, server.secret, server.algorithm)
     assert SECRET not in repr(backend)
     assert SECRET not in json.dumps(run(server, EVERY_KIND))
-
-
-VALUES = {
-    "A": ["192.0.2.1", "192.0.2.2"],
-    "TXT": ["one", "x" * 300],
-    "MX": ["10 a.example.org", "20 B.example.org"],
-    "CNAME": ["www.fedi.test"],
-}
-
-
-@st.composite
-def one_record_set(draw: Callable[[Any], Any]) -> dict[str, Any]:
-    rdtype = draw(st.sampled_from(sorted(VALUES)))
-    values = draw(st.lists(st.sampled_from(VALUES[rdtype]), min_size=1, max_size=2, unique=True))
-    prefix = draw(st.sampled_from(["a", "b.a", "*", "*.b", "foreign", "C"]))
-    return record_set(prefix, rdtype, *values, ttl=draw(st.sampled_from([60, 300])))
-
-
-def one_type_beside_an_alias(record_sets: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What is left when an alias and other records of a name exclude each other, and no name and type is twice."""
-    aliases = {item["prefix"] for item in record_sets if item["type"] == "CNAME"}
-    kept = {
-        (item["prefix"], item["type"]): item
-        for item in record_sets
-        if item["prefix"] != "foreign" and (item["type"] == "CNAME" or item["prefix"] not in aliases)
-    }
-    return list(kept.values())
-
-
-fleets = st.lists(one_record_set(), max_size=6).map(one_type_beside_an_alias)
-
-
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(before=fleets, after=fleets)
-def test_one_run_reaches_any_state_from_any_other(
-    server: DnsServer, pristine: Any, restored: Callable[[], None], before: list[Any], after: list[Any]
-) -> None:
-    restored()
-    run(server, zone(*before))
-    predicted = run(server, zone(*after, purge=True), check=True)
-    done = run(server, zone(*after, purge=True))
-    assert not done["failed"], done["msg"]
-    assert done["diff"] == predicted["diff"]
-    assert actions(done) == actions(predicted)
-    assert not run(server, zone(*after, purge=True))["changed"]
-    found = server.content("fedi.test")
-    foreign = pristine["fedi.test"]
-    assert {key: found[key] for key in foreign} == foreign
-    ours = {key for key in found if key not in foreign and not key[0].startswith("_owner.")}
-    assert ours == {(f"{item['prefix'].lower()}.fedi.test.", item["type"]) for item in after}
-    for item in after:
-        assert found[f"{item['prefix'].lower()}.fedi.test.", item["type"]][0] == item["ttl"]

@@ -16,6 +16,7 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.reconcile impo
     Limits,
     Plan,
     Refusal,
+    Share,
     one_by_one,
     reconcile,
 )
@@ -121,7 +122,25 @@ def test_a_broken_item_leaves_the_others_done_and_is_named() -> None:
         "b": (False, True, "b: broken"),
         "c": (True, False, ""),
     }
-    assert result["msg"] == "item: 2 create, 1 update; 1 failed: b: b: broken"
+    assert result["msg"] == "item: 2 create, 1 update; 1 failed: b: broken"
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("bucket a", "bucket a: no"),
+        ("bucket a, quotas", "bucket a, quotas: no"),
+        ("server s, bucket a, quotas", "server s, bucket a, quotas: no"),
+        ("bucket ab", "bucket a: bucket ab: no"),
+        ("", "bucket a: no"),
+    ],
+)
+def test_the_name_of_an_item_is_said_once(where: str, said: str) -> None:
+    class Refusing(Shelf):
+        def plan(self, desired: Sequence[Item], actual: Mapping[str, int]) -> Plan[Item, int]:
+            return Plan((), (Refusal("bucket a", InvalidInput("no", where=where)),))
+
+    assert reconcile(Refusing(), [])["msg"] == f"item: 1 refused; 1 failed: {said}"
 
 
 def test_a_refused_item_is_not_written_and_fails() -> None:
@@ -170,3 +189,49 @@ def test_a_plan_that_deletes_too_much_is_refused_before_any_write() -> None:
         reconcile(shelf, [Item(f"i{n}", None) for n in range(4)])
     assert shelf.writes == 0
     assert reconcile(shelf, [Item(f"i{n}", None) for n in range(3)])["changed"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({"a": None, "b": None}, "the plan deletes 2 of 10 items, more than 10 %. Check .* raise max_delete_percent"),
+        (
+            {"a": 1, "b": 1, "c": 1},
+            "^a, b, c: the plan changes 3 of 10 items, more than 20 %.* raise max_update_percent",
+        ),
+    ],
+)
+def test_a_plan_that_touches_too_much_is_refused_before_anything_is_written(wanted: Any, said: str) -> None:
+    limits = Limits(max_delete_percent=10, max_update_percent=20)
+    shelf = Shelf(dict.fromkeys("abcdefghij", 0))
+    for check in (False, True):
+        with pytest.raises(InvalidInput, match=said):
+            reconcile(shelf, desired_of(wanted), limits=limits, check=check)
+    assert shelf.writes == 0
+    # the limit itself is allowed, and nine items are few
+    assert reconcile(shelf, desired_of({"a": None, "b": 1, "c": 1}), limits=limits)["changed"]
+    assert reconcile(shelf, desired_of(dict.fromkeys("bcdefghij", 5)), limits=limits)["changed"]
+
+
+def test_a_provider_says_of_what_the_limits_are_shares() -> None:
+    shelf = Shelf(dict.fromkeys("abcdefghijklmnopqrst", 0))
+
+    def halves(plan: Plan[Item, int], actual: Mapping[str, int]) -> Iterator[Share]:
+        for where, names in (("low", "abcdefghij"), ("high", "klmnopqrst")):
+            yield Share(where, len(names), [c.name for c in plan.pending() if c.name in names], [])
+
+    wanted = desired_of(dict.fromkeys("abcd"))
+    assert reconcile(shelf, wanted, check=True)["changed"]
+    with pytest.raises(InvalidInput, match=r"^low: a, b, c, d: the plan deletes 4 of 10 items"):
+        reconcile(shelf, wanted, shares=halves)
+
+
+def test_items_without_an_entry_are_counted() -> None:
+    class Quiet(Shelf):
+        def plan(self, desired: Sequence[Item], actual: Mapping[str, int]) -> Plan[Item, int]:
+            plan = super().plan(desired, actual)
+            return Plan(plan.pending(), plan.refusals, len(plan.changes) - len(plan.pending()))
+
+    result = reconcile(Quiet({"a": 1, "b": 2}), [Item("a", 1), Item("b", 2), Item("c", 3)])
+    assert [entry["name"] for entry in result["results"]] == ["c"]
+    assert result["msg"] == "item: 1 create, 2 unchanged"
