@@ -254,5 +254,35 @@ def users_and_probes(
     return {name: user for name, user in listed.items() if name not in set(names)}, probes
 
 
+def users_and_states(
+    client: redis.Redis, where: str, names: Sequence[str]
+) -> tuple[dict[str, ActualUser], list[Reply]]:
+    """All users, and at the same moment the state of each of *names* as ACL GETUSER tells it (it holds the hashes)."""
+    states = [("ACL", "GETUSER", name) for name in names]
+    replies = ask(client, where, [("ACL", "LIST"), *states], atomic=True)
+    return _listed(needed(replies[0])), replies[1:]
+
+
+def swap(client: redis.Redis, where: str, changes: Sequence[tuple[str, Command]]) -> list[tuple[Reply, Reply]]:
+    """For every name and the command that changes this user: its state right before, and the reply.
+
+    Each is a transaction of its own, so that nothing comes in between; all are sent at once.
+    """
+    commands: list[Command] = []
+    for name, command in changes:
+        commands += [("MULTI",), ("ACL", "GETUSER", name), command, ("EXEC",)]
+    replies = ask(client, where, commands)
+    done = []
+    for queued, executed in zip(replies[2::4], replies[3::4], strict=True):
+        if isinstance(executed, HostingError):
+            # the reply to the command says why the transaction was not begun
+            error = queued if isinstance(queued, HostingError) else executed
+            done.append((error, error))
+        else:
+            before, reply = executed
+            done.append((before, translate(reply, where) if isinstance(reply, Exception) else reply))
+    return done
+
+
 def _listed(lines: Sequence[str]) -> dict[str, ActualUser]:
     return {user.name: user for user in map(parse, lines)}

@@ -86,20 +86,20 @@ class ValkeyUsers:
         return Plan(tuple(changes), tuple(refusals.values()))
 
     def apply(self, changes: Sequence[UserChange]) -> Iterator[Applied[DesiredUser, ActualUser]]:
-        now = client.users(self._connection, self._where)
-        mine = [change for change in changes if change.actual == now.get(change.name)]
-        steps = [(change, command) for change in mine for command in self._commands(change)]
-        replies = client.ask(self._connection, self._where, [command for _change, command in steps])
-        errors: dict[str, HostingError] = {}
-        for (change, _command), reply in zip(steps, replies, strict=True):
-            if isinstance(reply, HostingError):
-                errors.setdefault(change.name, reply)
+        now, states = client.users_and_states(self._connection, self._where, [change.name for change in changes])
+        mine = [
+            (change, state)
+            for change, state in zip(changes, states, strict=True)
+            if change.actual == now.get(change.name)
+        ]
+        commands = [(change.name, self._command(change)) for change, _state in mine]
+        done = client.swap(self._connection, self._where, commands)
+        errors: dict[str, HostingError | None] = {change.name: _not_tried(change.name) for change in changes}
+        for (change, state), (before, reply) in zip(mine, done, strict=True):
+            errors[change.name] = _error(change.name, state, before, reply)
+        errors |= self._disconnect([change for change, _state in mine if errors[change.name] is None])
         for change in changes:
-            if change.actual != now.get(change.name):
-                errors[change.name] = Locked(
-                    "another run changed it after this one had planned", where=f"user {change.name!r}", hint="Run again"
-                )
-            yield Applied(change, errors.get(change.name))
+            yield Applied(change, errors[change.name])
 
     def outputs(self, actual: ActualUser) -> Mapping[str, Any]:
         return {"enabled": actual.enabled}
@@ -145,15 +145,21 @@ class ValkeyUsers:
         before = after if same else shown(item, actual, facts.table)
         return Change(item.name, "unchanged" if same else "update", before, after, item, actual)
 
-    def _commands(self, change: UserChange) -> list[client.Command]:
+    def _command(self, change: UserChange) -> client.Command:
         item = change.desired
         if item is None or change.action == "delete":
-            return [("ACL", "DELUSER", change.name)]
-        save = ("ACL", "SETUSER", item.name, *model.save_rules(item, change.actual, self.facts.table))
-        # the server lets those who are logged in go on
-        if change.actual is not None and change.actual.enabled and not item.enabled:
-            return [save, ("CLIENT", "KILL", "USER", item.name)]
-        return [save]
+            return ("ACL", "DELUSER", change.name)
+        return ("ACL", "SETUSER", item.name, *model.save_rules(item, change.actual, self.facts.table))
+
+    def _disconnect(self, changes: Sequence[UserChange]) -> dict[str, HostingError]:
+        """End the sessions of those who were disabled, whom the server lets go on; the errors by name."""
+        names = [
+            change.name
+            for change in changes
+            if change.actual is not None and change.actual.enabled and change.action == "update" and _disables(change)
+        ]
+        replies = client.ask(self._connection, self._where, [("CLIENT", "KILL", "USER", name) for name in names])
+        return {name: reply for name, reply in zip(names, replies, strict=True) if isinstance(reply, HostingError)}
 
     def _problem(self, item: DesiredUser) -> HostingError | None:
         """Why the item is refused, whatever the server has of it."""
@@ -170,3 +176,22 @@ def _fits(item: DesiredUser, actual: ActualUser) -> bool:
     """Whether state and passwords are as wanted."""
     passwords = item.hashes is None or actual.hashes == frozenset(item.hashes)
     return actual.enabled == item.enabled and not actual.no_password and passwords
+
+
+def _disables(change: UserChange) -> bool:
+    return change.desired is not None and not change.desired.enabled
+
+
+def _not_tried(name: str) -> HostingError:
+    what = "another run changed it after this one had planned"
+    return Locked(what, where=f"user {name!r}", hint="Run again")
+
+
+def _error(name: str, expected: client.Reply, before: client.Reply, reply: client.Reply) -> HostingError | None:
+    """What went wrong with a change; *before* is the state that it has replaced."""
+    if isinstance(reply, HostingError):
+        return reply
+    if before == expected:
+        return None
+    what = "another run changed it in the same moment, and this one has overwritten that"
+    return Locked(what, where=f"user {name!r}", hint="Run the other one again if its change was wanted")

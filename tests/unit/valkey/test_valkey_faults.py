@@ -9,9 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import select
-import socket
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -60,22 +57,6 @@ class Disturbed(ValkeyUsers):
         return super().apply(changes)
 
 
-def test_a_server_that_restarts_mid_run(own_server: RedisServer) -> None:
-    server = reach(own_server)
-    saved = ValkeyUsers(server, by_probe)
-    assert reconcile(saved, [wish("saved")])["changed"]
-    assert saved.save().saved
-    run(server, wish("unsaved"))
-    desired = [wish("saved", prefix="saved"), wish("unsaved", prefix="unsaved"), wish("new", prefix="new")]
-    result = reconcile(Disturbed(server, own_server.restart), desired)
-    assert result["failed"]
-    assert own_server.log.count("Ready to accept connections") >= 2
-    again = run(server, *desired)
-    assert not again["failed"], again["msg"]
-    assert not run(server, *desired)["changed"]
-    assert {"saved", "unsaved", "new"} <= names(own_server)
-
-
 def test_a_server_that_stops_mid_run(own_server: RedisServer) -> None:
     server = reach(own_server)
     result = reconcile(Disturbed(server, own_server.stop), [wish("one"), wish("two")])
@@ -86,66 +67,6 @@ def test_a_server_that_stops_mid_run(own_server: RedisServer) -> None:
         run(server, wish("one"))
     own_server.start()
     assert run(server, wish("one"), wish("two"))["changed"]
-
-
-def test_a_connection_that_is_cut_after_the_server_has_done_it(own_server: RedisServer) -> None:
-    with Proxy(own_server.port) as proxy:
-        server = replace(reach(own_server), port=proxy.port)
-        result = reconcile(Disturbed(server, proxy.arm), [wish("cut", prefix="cut")])
-    assert result["failed"]
-    assert "cut" in names(own_server)
-    again = run(reach(own_server), wish("cut", prefix="cut"))
-    assert (again["changed"], again["failed"]) == (False, False)
-
-
-class Proxy:
-    """Forwards to the server; once armed, it cuts the connection when the answer to ACL SETUSER comes."""
-
-    def __init__(self, target: int) -> None:
-        self._target = target
-        self._armed = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._open: list[socket.socket] = []
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-
-    def __enter__(self) -> Proxy:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        # wakes the thread, which waits for a connection or for a request
-        for waiting in (self._listener, *self._open):
-            waiting.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
-        self._listener.close()
-
-    def arm(self) -> None:
-        self._armed.set()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                client, _address = self._listener.accept()
-            except OSError:
-                return
-            self._open = [client]
-            with client, socket.create_connection(("127.0.0.1", self._target)) as server:
-                self._forward(client, server)
-
-    def _forward(self, client: socket.socket, server: socket.socket) -> None:
-        cutting = False
-        while True:
-            ready, _writable, _broken = select.select([client, server], [], [])
-            for source in ready:
-                data = source.recv(1 << 20)
-                if not data or (cutting and source is server):
-                    self._open = []
-                    return
-                if source is client and b"SETUSER" in data and self._armed.is_set():
-                    self._armed.clear()
-                    cutting = True
-                (server if source is client else client).sendall(data)
 
 
 def test_a_permission_that_is_missing_for_one_of_many(own_server: RedisServer) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -113,9 +114,14 @@ def test_a_hundred_users_take_one_connection_and_few_round_trips(
     server: Server, admin: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desired = [wish(f"many_{number}", prefix=f"many_{number}", hashes=(digest("p"),)) for number in range(100)]
-    trips = []
+    trips: list[Any] = []
     ask = valkey_client.ask
-    monkeypatch.setattr(valkey_client, "ask", lambda *words, **more: trips.append(1) or ask(*words, **more))
+
+    def counted(connection: redis.Redis, where: str, commands: Sequence[Any], **more: bool) -> list[Any]:
+        trips.extend(commands[:1])
+        return ask(connection, where, commands, **more)
+
+    monkeypatch.setattr(valkey_client, "ask", counted)
     connections = admin.info("stats")["total_connections_received"]
     provider = ValkeyUsers(server, by_probe)
     assert reconcile(provider, desired)["changed"]
