@@ -4,7 +4,7 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help demo test lint unit integration molecule bench-switch bench-proxmox chaos race build packages test-packages clean
+.PHONY: help demo test lint unit integration molecule bench-switch bench-proxmox bench-services chaos race build packages test-packages clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -15,8 +15,11 @@ demo: packages $(VENV)/.lab ## The whole story on this machine: lab, operator da
 bench-switch: packages $(VENV)/.lab ## What the guarded switch costs beside nixos-rebuild's plain sequence: a table (HOSTS="1 10 30")
 	@$(PYTHON) tests/bench/switch.py
 
-bench-proxmox: packages $(VENV)/.lab .cache/bench-proxmox/.installed ## Requests and seconds beside community.proxmox on the same simulated cluster: a table (SIZES="1 10 50")
+bench-proxmox: packages $(VENV)/.lab .cache/bench/.installed ## Requests and seconds beside community.proxmox on the same simulated cluster: a table (SIZES="1 10 50")
 	@PYTHONPATH=tests $(PYTHON) tests/bench/proxmox.py
+
+bench-services: packages $(VENV)/.lab .cache/bench/.installed ## PostgreSQL, DNS, Garage and Valkey beside the community collections on the same servers: a table (APPS=100 RECORDS=1000 PEER=10 ONLY="dns garage")
+	@PYTHONPATH=tests $(PYTHON) tests/bench/services.py
 
 TRIALS := PYTHONPATH=collections:tests:tests/integration/guard $(PYTHON) -m
 
@@ -52,8 +55,8 @@ $(VENV)/.lab: requirements.txt tests/lab/requirements.txt
 $(VENV)/.tests: requirements.txt tests/lab/requirements.txt tests/requirements.txt
 	@sh tests/tools/venv.sh $(VENV) tests/requirements.txt && touch $@ $(VENV)/.lab
 
-.cache/bench-proxmox/.installed: tests/bench/requirements.txt
-	@sh tests/tools/venv.sh .cache/bench-proxmox tests/bench/requirements.txt && touch $@
+.cache/bench/.installed: tests/bench/requirements.txt
+	@sh tests/tools/venv.sh .cache/bench tests/bench/requirements.txt && touch $@
 
 clean: ## Stop the lab, remove what the targets made in this checkout
 	@./lab down

@@ -193,7 +193,7 @@ def without_containers() -> None:
 
 def on_fresh(job: Callable[[Bench], Cost], *rules: Rule) -> Cost:
     """What *job* costs on a cluster of its own, which is ended whatever happens."""
-    venv = Path(os.environ.get("BENCH_VENV", ROOT / ".cache" / "bench-proxmox"))
+    venv = Path(os.environ.get("BENCH_VENV", ROOT / ".cache" / "bench"))
     with tempfile.TemporaryDirectory(prefix="bench-") as directory, event_loop() as loop:
         Path(directory, "ansible.cfg").touch()
         with served(loop, *rules, seed=7, timing=REAL) as cluster:
