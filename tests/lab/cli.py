@@ -200,7 +200,8 @@ def _status(where: State, options: argparse.Namespace) -> int:
             )
         )
     rows += [
-        (simulator["name"], simulator["state"], simulator["url"], "simulator") for simulator in status["simulators"]
+        (simulator["name"], simulator["state"], simulator["url"], simulator["what"])
+        for simulator in status["simulators"]
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for row in rows:

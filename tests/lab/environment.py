@@ -12,7 +12,17 @@ from collections.abc import Mapping
 from lab import identity
 from lab.image import NIX_CONFIG
 from lab.paths import CHECKOUT, State, cache
-from lab.services import CONTROLLER, DATABASE, DATABASE_USER, GARAGE_ADMIN_PORT, NAMESERVER, PROXMOX_PORT, TSIG_NAME
+from lab.services import (
+    CONTROLLER,
+    DATABASE,
+    DATABASE_USER,
+    GARAGE_ADMIN_PORT,
+    GARAGE_REGION,
+    GARAGE_S3_PORT,
+    NAMESERVER,
+    PROXMOX_PORT,
+    TSIG_NAME,
+)
 from lab.world import World
 
 
@@ -44,6 +54,8 @@ def lab_environment(state: State, world: World) -> dict[str, str]:
         "PROXMOX_VALIDATE_CERTS": "true",
         "GARAGE_ADMIN_URL": f"http://{CONTROLLER}:{GARAGE_ADMIN_PORT}",
         "GARAGE_ADMIN_TOKEN": secrets.garage_admin_token,
+        "GARAGE_S3_ENDPOINT": f"http://{CONTROLLER}:{GARAGE_S3_PORT}",
+        "GARAGE_S3_REGION": GARAGE_REGION,
         "PGHOST": DATABASE,
         "PGPORT": "5432",
         "PGUSER": DATABASE_USER,

@@ -21,10 +21,20 @@ from typing import Any
 
 from lab import cgroups, control, identity, image, network, simulators
 from lab.errors import LabError
+from lab.garage import real
 from lab.hosts import HOST_NAME, HostSpec, LabHosts
 from lab.paths import State, cache
 from lab.paths import state as lab_state
-from lab.services import CONTROLLER, FURTHER, GARAGE_ADMIN_PORT, PROXMOX_PORT, Service, existing_machine, services
+from lab.services import (
+    CONTROLLER,
+    FURTHER,
+    GARAGE_ADMIN_PORT,
+    GARAGE_S3_PORT,
+    PROXMOX_PORT,
+    Service,
+    existing_machine,
+    services,
+)
 
 _PATIENCE = 60  # seconds until every service has to answer; a loaded machine with two cores needs about ten
 _AT_ONCE = 6  # hosts that boot at the same time
@@ -96,16 +106,25 @@ class Supervisor:
                         "purpose": purposes.get(spec.name, "virtual machine"),
                     }
                 )
+        garage = real.program() or "simulator"
         simulators = [
             {
                 "name": "Proxmox VE API",
                 "url": f"https://{CONTROLLER}:{PROXMOX_PORT}",
                 "state": _port_state(PROXMOX_PORT),
+                "what": "simulator",
             },
             {
                 "name": "Garage admin API",
                 "url": f"http://{CONTROLLER}:{GARAGE_ADMIN_PORT}",
                 "state": _port_state(GARAGE_ADMIN_PORT),
+                "what": garage,
+            },
+            {
+                "name": "Garage S3 API",
+                "url": f"http://{CONTROLLER}:{GARAGE_S3_PORT}",
+                "state": _port_state(GARAGE_S3_PORT),
+                "what": garage,
             },
         ]
         return {"id": self.id, "ready": self.ready.done(), "hosts": hosts, "simulators": simulators}

@@ -9,19 +9,16 @@ Source of the codes and of what each means: the OpenAPI document v2.3.0 and ``sr
 
 from __future__ import annotations
 
-import http.client
 import json
 import re
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
-from urllib.error import HTTPError
 from urllib.parse import urlencode, urlsplit
 
 from ansible.module_utils.basic import env_fallback
-from ansible.module_utils.urls import ConnectionError as UrlsConnectionError
-from ansible.module_utils.urls import Request
 from ansible_collections.fediversity.hosting.plugins.module_utils.errors import (
     BackendError,
     Denied,
@@ -32,6 +29,13 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.errors import 
     Unreachable,
 )
 
+try:
+    import requests
+except ImportError:
+    pass  # require_libraries() in module.py reports it before any use
+
+# require_libraries() takes these
+ADMIN_LIBRARIES = ("requests",)
 # matches doc_fragments/garage.py
 GARAGE_ARGUMENTS: dict[str, dict[str, Any]] = {
     "admin_url": {"type": "str", "required": True, "fallback": (env_fallback, ["GARAGE_ADMIN_URL"])},
@@ -47,12 +51,17 @@ GARAGE_ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 
 UNAVAILABLE = 503
+# seconds after which a request gets a new connection: proxies close idle ones, and a write that meets the closing would
+# leave open whether it was carried out
+IDLE = 2.0
 # seconds before each further try of a request that was answered 503 (no quorum, or a proxy without backend)
 RETRY_DELAYS = (0.5, 1.0, 2.0)
 # a second try of these could make a second object, or refuse what the first one made
-NOT_REPEATED = ("CreateBucket", "ImportKey")
+NOT_REPEATED = ("CreateBucket", "CreateKey", "ImportKey", "CreateAdminToken")
 # what an HTTP header may hold (RFC 9110 section 5.5), less the space: tokens have none
 TOKEN = re.compile(r"[\x21-\x7e]+\Z")
+# a name or an IP address
+HOST = re.compile(r"[A-Za-z0-9._:-]+\Z")
 
 # error class, text (empty: the server's own) and hint
 BY_STATUS: dict[int, tuple[type[HostingError], str, str]] = {
@@ -69,12 +78,12 @@ BY_CODE: dict[str, tuple[type[HostingError], str, str]] = {
     "BucketNotEmpty": (
         BackendError,
         "the bucket holds objects",
-        "Empty it first; a bucket with objects is never deleted",
+        "They came after the plan: run again. A bucket with objects is never deleted",
     ),
     "KeyAlreadyExists": (
         Exists,
         "the access key id exists, or existed and was deleted; Garage never takes it again",
-        "Use a new access key id and secret",
+        "Use a new access key id and secret, and give them to the application",
     ),
 }
 
@@ -100,11 +109,7 @@ def http_sender(
     :param timeout: seconds without an answer before a request is given up.
     :raises InvalidInput: the URL or the token cannot be one.
     """
-    parts = urlsplit(admin_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
-        raise InvalidInput(
-            "the URL of the admin API is not of the form http://HOST:PORT", where="admin_url", hint="Correct it"
-        )
+    check_url(admin_url, "admin_url", "the URL of the admin API")
     # http.client would put an illegal value into its error message
     if not TOKEN.match(admin_token):
         raise InvalidInput(
@@ -113,31 +118,66 @@ def http_sender(
             hint="Look at where it comes from; a file's final line end is the usual reason",
         )
     base = admin_url.rstrip("/")
-    request = Request(
-        headers={"Authorization": f"Bearer {admin_token}", "Content-Type": "application/json"},
-        validate_certs=validate_certs,
-        ca_path=ca_path,
-        timeout=timeout,
-        # ~/.netrc would replace the token; a redirect would carry it elsewhere
-        use_netrc=False,
-        follow_redirects="none",
-    )
+    session = requests.Session()
+    # ~/.netrc would replace the token, and a proxy of the environment would see it
+    session.trust_env = False
+    session.headers.update({"Authorization": f"Bearer {admin_token}", "Content-Type": "application/json"})
+    verify = (ca_path or _system_authorities()) if validate_certs else False
+    used = time.monotonic()
+
+    def once(method: str, path: str, body: bytes | None) -> Answer:
+        nonlocal used
+        if time.monotonic() - used > IDLE:
+            session.close()
+        try:
+            # a redirect would carry the token elsewhere
+            reply = session.request(
+                method, base + path, data=body, timeout=timeout, verify=verify, allow_redirects=False
+            )
+        finally:
+            used = time.monotonic()
+        return Answer(reply.status_code, reply.content)
 
     def send(method: str, path: str, body: bytes | None) -> Answer:
         try:
-            with request.open(method, base + path, data=body) as reply:
-                return Answer(reply.status, reply.read())
-        except HTTPError as error:
-            with error:
-                return Answer(error.code, error.read())
-        except (OSError, UrlsConnectionError, http.client.HTTPException, ValueError) as error:
+            try:
+                return once(method, path, body)
+            except requests.ConnectionError as error:
+                # the kept connection may have been closed at this very moment; only reading can be done twice
+                if method != "GET" or isinstance(error, requests.Timeout):
+                    raise
+                return once(method, path, body)
+        except (OSError, ValueError) as error:
             raise Unreachable(
-                f"no answer from Garage: {getattr(error, 'reason', None) or error}",
+                f"no answer from Garage: {_cause(error)}",
                 where=base,
                 hint="Check admin_url (GARAGE_ADMIN_URL), that Garage runs there, and the certificate settings",
             ) from error
 
     return send
+
+
+def check_url(url: str, option: str, what: str) -> None:
+    """:raises InvalidInput: *url* is not scheme, host and port, and perhaps a path."""
+    try:
+        parts = urlsplit(url)
+        correct = parts.scheme in ("http", "https") and bool(HOST.match(parts.hostname or "")) and parts.port != 0
+    except ValueError:
+        correct = False
+    if not correct or parts.query or parts.fragment or "@" in parts.netloc:
+        raise InvalidInput(f"{what} is not of the form http://HOST:PORT", where=option, hint="Correct it")
+
+
+def _system_authorities() -> str | bool:
+    """The system's file or directory of authorities; requests would take a list of its own."""
+    paths = ssl.get_default_verify_paths()
+    return paths.cafile or paths.capath or True
+
+
+def _cause(error: Exception) -> str:
+    """One line without the memory addresses that urllib3 puts in front."""
+    inner = error.args[0] if error.args else error
+    return re.sub(r"^.*object at 0x[0-9a-f]+>: |^.*Connection\(.*?\): ", "", str(getattr(inner, "reason", inner)))
 
 
 class Client:

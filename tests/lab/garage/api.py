@@ -5,8 +5,8 @@
 """The endpoints, and the way from a request to its answer, without HTTP.
 
 The order is the real server's: the endpoint and the body are looked at before the token, so an unknown endpoint or a
-wrong body is 400 for everybody. Reading and writing the cluster layout, nodes, workers, blocks and objects is not
-served; those endpoints are answered as by a server that does not have them.
+wrong body is 400 for everybody. Nodes, workers, blocks and the history of the layout are not served; those endpoints
+are answered as by a server that does not have them.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
-from lab.garage import buckets, cluster, keys, shapes, tokens
-from lab.garage.errors import ApiError, bad_request
+from lab.garage import buckets, cluster, keys, shapes, tokens, versions
+from lab.garage.errors import ApiError, bad_request, internal
 from lab.garage.shapes import Record
 from lab.garage.store import Store, Tables
 
@@ -46,6 +46,9 @@ ENDPOINTS: dict[str, Endpoint] = {
     "/health": Endpoint("GET", cluster.health, open=True),
     "/v2/GetClusterHealth": Endpoint("GET", cluster.get_cluster_health),
     "/v2/GetClusterStatus": Endpoint("GET", cluster.get_cluster_status),
+    "/v2/GetClusterLayout": Endpoint("GET", cluster.get_cluster_layout),
+    "/v2/UpdateClusterLayout": Endpoint("POST", cluster.update_cluster_layout, shapes.UPDATE_LAYOUT),
+    "/v2/ApplyClusterLayout": Endpoint("POST", cluster.apply_cluster_layout, shapes.APPLY_LAYOUT),
     "/v2/ListAdminTokens": Endpoint("GET", tokens.list_admin_tokens),
     "/v2/GetAdminTokenInfo": Endpoint("GET", tokens.get_admin_token_info, query={"id": False, "search": False}),
     "/v2/GetCurrentAdminTokenInfo": Endpoint("GET", tokens.get_current_admin_token_info),
@@ -107,23 +110,28 @@ def _answer(store: Store, admin_token: str, request: Request) -> Answer:
     endpoint = ENDPOINTS.get(request.path)
     if request.method == "OPTIONS":
         return Answer(200, "", "")
-    if endpoint is None or endpoint.method != request.method:
+    if endpoint is None or endpoint.method != request.method or not versions.knows(store.version, request.path):
         raise bad_request(f"Unknown API endpoint: {request.method} {request.path}")
-    body = shapes.parse(endpoint.body, _parse_json(request.body)) if endpoint.body else None
+    given = versions.request_body(store.version, _parse_json(request.body)) if endpoint.body else None
+    body = shapes.parse(endpoint.body, given) if endpoint.body else None
     for name, is_required in endpoint.query.items():
         if is_required and name not in query:
             raise bad_request("Missing argument for endpoint")
     if endpoint.open:
-        content_type = "text/plain" if request.path == "/health" else ""
-        return Answer(200, endpoint.handler(store.tables, query, body), content_type)
+        text = endpoint.handler(store.tables, query, body)
+        if request.path == "/health":
+            return Answer(200 if cluster.has_layout(store.tables) else 503, text, "text/plain")
+        return Answer(200, text, "")
     name = request.path.removeprefix("/v2/")
     query[tokens.CALLER] = tokens.authorize(store.tables, admin_token, request.authorization, name)
+    if not cluster.has_layout(store.tables) and request.path not in cluster.WITHOUT_LAYOUT:
+        raise internal("Layout not ready")
     if request.method == "POST":
         with store.change() as tables:
             result = endpoint.handler(tables, query, body)
     else:
         result = endpoint.handler(store.tables, query, body)
-    return Answer(200, json.dumps(result, indent=2))
+    return Answer(200, json.dumps(versions.answer_body(store.version, result), indent=2))
 
 
 def _parse_query(text: str) -> dict[str, str]:

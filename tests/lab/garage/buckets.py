@@ -12,15 +12,10 @@ import re
 import secrets
 from typing import Any
 
-from lab.garage import keys
-from lab.garage.errors import (
-    bad_request,
-    conflict,
-    internal,
-    invalid_bucket_name,
-    no_such_bucket,
-)
+from lab.garage import keys, settings
+from lab.garage.errors import bad_request, conflict, internal, invalid_bucket_name, no_such_bucket
 from lab.garage.store import Tables
+from lab.garage.times import instant, now_ms
 
 BUCKET_ID = re.compile(r"[0-9a-fA-F]{64}\Z")
 BUCKET_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{1,61})[a-z0-9]\Z")
@@ -63,7 +58,7 @@ def list_buckets(tables: Tables, _query: dict[str, str], _body: Any) -> list[dic
     return [
         {
             "id": row_id,
-            "created": keys.instant(row["created"]),
+            "created": instant(row["created"]),
             "globalAliases": sorted(row["aliases"]),
             "localAliases": [
                 {"accessKeyId": key_id, "alias": alias}
@@ -125,15 +120,13 @@ def create_bucket(tables: Tables, _query: dict[str, str], body: dict[str, Any]) 
             raise bad_request("Local alias already exists")
     new_id = secrets.token_hex(32)
     tables["buckets"][new_id] = {
-        "created": keys.now_ms(),
+        "created": now_ms(),
         "aliases": [],
         "keys": {},
         "quotas": {"maxSize": None, "maxObjects": None},
         "website": None,
         "corsRules": None,
         "lifecycleRules": None,
-        "objects": 0,
-        "bytes": 0,
     }
     if alias is not None:
         _set_global(tables, new_id, alias)
@@ -156,9 +149,10 @@ def update_bucket(tables: Tables, query: dict[str, str], body: dict[str, Any]) -
         row["website"] = _website(row["website"], body["websiteAccess"])
     if "quotas" in body:
         row["quotas"] = {"maxSize": None, "maxObjects": None, **body["quotas"]}
-    for rules in ("corsRules", "lifecycleRules"):
-        if rules in body:
-            row[rules] = body[rules] or None
+    if "corsRules" in body:
+        row["corsRules"] = settings.cors_rules(body["corsRules"]) or None
+    if "lifecycleRules" in body:
+        row["lifecycleRules"] = settings.lifecycle_rules(body["lifecycleRules"]) or None
     return bucket_info(tables, row_id)
 
 
@@ -178,7 +172,8 @@ def _website(before: dict[str, Any] | None, access: dict[str, Any]) -> dict[str,
 
 def delete_bucket(tables: Tables, query: dict[str, str], _body: Any) -> None:
     row_id = bucket_id(query["id"])
-    if existing(tables, row_id)["objects"]:
+    existing(tables, row_id)
+    if tables.objects.counts(row_id)["objects"]:
         raise conflict("BucketNotEmpty", "Tried to delete a non-empty bucket")
     for key in tables["keys"].values():
         if key is not None:
@@ -190,9 +185,9 @@ def delete_bucket(tables: Tables, query: dict[str, str], _body: Any) -> None:
 
 
 def cleanup_incomplete_uploads(tables: Tables, _query: dict[str, str], body: dict[str, Any]) -> dict[str, int]:
-    """There are no uploads here; as in Garage an unknown bucket has none either."""
-    bucket_id(body["bucketId"])
-    return {"uploadsDeleted": 0}
+    """As in Garage an unknown bucket is no error: it has no uploads."""
+    row_id = bucket_id(body["bucketId"])
+    return {"uploadsDeleted": tables.objects.forget_before(row_id, now_ms() - 1000 * body["olderThanSecs"])}
 
 
 def allow_bucket_key(tables: Tables, _query: dict[str, str], body: dict[str, Any]) -> dict[str, Any]:
@@ -298,19 +293,14 @@ def bucket_info(tables: Tables, row_id: str) -> dict[str, Any]:
     random.shuffle(listed)
     return {
         "id": row_id,
-        "created": keys.instant(row["created"]),
+        "created": instant(row["created"]),
         "globalAliases": sorted(row["aliases"]),
         "websiteAccess": row["website"] is not None,
-        "websiteConfig": row["website"],
-        "corsRules": row["corsRules"],
-        "lifecycleRules": row["lifecycleRules"],
+        # absent where there are none
+        **({"websiteConfig": row["website"]} if row["website"] is not None else {}),
+        **{name: row[name] for name in ("corsRules", "lifecycleRules") if row[name] is not None},
         "keys": listed,
-        "objects": row["objects"],
-        "bytes": row["bytes"],
-        "unfinishedUploads": 0,
-        "unfinishedMultipartUploads": 0,
-        "unfinishedMultipartUploadParts": 0,
-        "unfinishedMultipartUploadBytes": 0,
+        **tables.objects.counts(row_id),
         "quotas": row["quotas"],
     }
 

@@ -52,3 +52,25 @@ def conflict(code: str, message: str) -> ApiError:
 
 def internal(message: str) -> ApiError:
     return ApiError(500, "InternalError", f"Internal error: {message}")
+
+
+def no_such_object() -> ApiError:
+    return ApiError(404, "NoSuchKey", "Key not found")
+
+
+def no_such_upload() -> ApiError:
+    return ApiError(404, "NoSuchUpload", "Upload not found")
+
+
+def no_such_setting(what: str) -> ApiError:
+    """:param what: CORS or Lifecycle."""
+    shown = what if what == "CORS" else what.lower()
+    return ApiError(404, f"NoSuch{what}Configuration", f"The {shown} configuration does not exist")
+
+
+def malformed_xml(reason: str) -> ApiError:
+    return ApiError(400, "MalformedXML", f"Invalid XML: {reason}")
+
+
+def invalid_digest(reason: str) -> ApiError:
+    return ApiError(400, "InvalidDigest", f"Invalid digest: {reason}")

@@ -8,30 +8,18 @@ from __future__ import annotations
 
 import re
 import secrets
-import time
-from datetime import UTC, datetime
 from typing import Any
 
 from lab.garage.errors import bad_request, conflict, no_such_key
 from lab.garage.shapes import instant_ms
 from lab.garage.store import Tables
+from lab.garage.times import instant, now_ms
 
 # ListKeys and ListAdminTokens end there without a word
 LIST_MAX = 10_000
 # the form that every v2 server takes; 2.3 takes others too
 KEY_ID = re.compile(r"GK[0-9a-fA-F]{24}\Z")
 SECRET_KEY = re.compile(r"[0-9a-fA-F]{64}\Z")
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
-def instant(milliseconds: int | None) -> str | None:
-    """RFC 3339 with milliseconds, in UTC."""
-    if milliseconds is None:
-        return None
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def expired(row: dict[str, Any]) -> bool:
@@ -161,7 +149,8 @@ def key_info(tables: Tables, key_id: str, secret: str | None) -> dict[str, Any]:
         "created": instant(row["created"]),
         "expiration": instant(row["expiration"]),
         "expired": expired(row),
-        "secretAccessKey": secret,
+        # absent where it is not shown
+        **({} if secret is None else {"secretAccessKey": secret}),
         "permissions": {"createBucket": row["createBucket"]},
         "buckets": buckets,
     }

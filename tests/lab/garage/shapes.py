@@ -232,3 +232,21 @@ UPDATE_TOKEN = Record(
         "scope": optional(ListOf(TEXT)),
     }
 )
+UPDATE_LAYOUT = Record(
+    {
+        "roles": defaulted(
+            ListOf(
+                Record(
+                    {
+                        "id": required(TEXT),
+                        "remove": defaulted(BOOLEAN),
+                        "zone": defaulted(TEXT),
+                        "tags": defaulted(ListOf(TEXT)),
+                        "capacity": optional(UNSIGNED),
+                    }
+                )
+            )
+        )
+    }
+)
+APPLY_LAYOUT = Record({"version": required(UNSIGNED)})

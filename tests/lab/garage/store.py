@@ -7,15 +7,15 @@
 ::
 
     buckets: {id: {created, aliases: [name], keys: {key id: [read, write, owner]}, quotas: {maxSize, maxObjects},
-                   website: {indexDocument, errorDocument, routingRules} | null, corsRules, lifecycleRules,
-                   objects, bytes}}
+                   website: {indexDocument, errorDocument, routingRules} | null, corsRules, lifecycleRules}}
     aliases: {name: bucket id}
     keys:    {id: {name, secret, created, expiration, createBucket, localAliases: {name: bucket id | null}} | null}
     tokens:  {id: {name, hash, created, expiration, scope} | null}
+    layout:  {version, role: {zone, tags, capacity} | null, staged: role | null}
 
 Times are milliseconds since 1970. ``null`` rows are tombstones: an id that existed stays taken. Global aliases are
-kept twice, as in Garage, where the two tables are not written in one step. There is no data plane: ``objects`` and
-``bytes`` of a bucket are 0 unless somebody writes them here.
+kept twice, as in Garage, where the two tables are not written in one step. Objects are in a database of their own
+beside that file (:mod:`lab.garage.objects`).
 """
 
 from __future__ import annotations
@@ -23,24 +23,44 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-Tables = dict[str, dict[str, Any]]
+from lab.garage.objects import Objects
 
-EMPTY: Tables = {"buckets": {}, "aliases": {}, "keys": {}, "tokens": {}}
+NEWEST, OLDEST = "v2.3.0", "v2.0.0"
+ROLE = {"zone": "lab", "tags": [], "capacity": 100 * 10**9}
+READY: Mapping[str, Any] = MappingProxyType({"version": 1, "role": ROLE, "staged": None})
+NO_LAYOUT: Mapping[str, Any] = MappingProxyType({"version": 0, "role": None, "staged": None})
+
+
+class Tables(dict[str, dict[str, Any]]):
+    """The tables by name, and the ``objects``, which are not copied for a change."""
+
+    def __init__(self, objects: Objects, layout: Mapping[str, Any]) -> None:
+        super().__init__(buckets={}, aliases={}, keys={}, tokens={}, layout=copy.deepcopy(dict(layout)))
+        self.objects = objects
 
 
 class Store:
-    """The tables of one node, in memory and, with a path, on disk."""
+    """The tables of one node, in memory and, with a path, on disk.
 
-    def __init__(self, path: Path | None = None) -> None:
+    :param version: of Garage: ``NEWEST`` or ``OLDEST``, which does not know some fields (:mod:`lab.garage.versions`).
+    :param layout: what the cluster's layout is at the first start; ``NO_LAYOUT`` is what a fresh Garage has.
+    """
+
+    def __init__(self, path: Path | None = None, *, version: str = NEWEST, layout: Mapping[str, Any] = READY) -> None:
         self._path = path
-        self.tables: Tables = copy.deepcopy(EMPTY)
+        self.version = version
+        self.tables = Tables(Objects(None if path is None else path.with_suffix(".sqlite")), layout)
         if path is not None and path.exists():
             self.tables.update(json.loads(path.read_text(encoding="utf-8")))
+
+    def close(self) -> None:
+        self.tables.objects.close()
 
     @contextmanager
     def change(self) -> Iterator[Tables]:

@@ -18,8 +18,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lab.garage.errors import bad_request, forbidden, no_such_token
-from lab.garage.keys import LIST_MAX, expiration, expired, instant, matching, now_ms
+from lab.garage.keys import LIST_MAX, expiration, expired, matching
 from lab.garage.store import Tables
+from lab.garage.times import instant, now_ms
 
 # a valid token may always ask this about itself
 ALWAYS_ALLOWED = "GetCurrentAdminTokenInfo"

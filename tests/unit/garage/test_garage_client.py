@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,9 +27,24 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.garage.client 
     Client,
     http_sender,
 )
+from ansible_collections.fediversity.hosting.plugins.module_utils.garage.s3 import s3_client
 from garage_support import Exchange, Script
+from lab.garage.background import RunningGarage, running_garage
+from support.cutting_proxy import Direction, Request, cutting_proxy
 
 URL = "http://garage.example.org:3903"
+BAD_URLS = [
+    "",
+    "garage:3903",
+    "ftp://garage",
+    "http://",
+    "http://u:p@garage:3903",
+    "http://g/?x",
+    "http://[::1",
+    "http://a b",
+    "http://g:port",
+    "http://g:99999",
+]
 MakeScript = Callable[[Sequence[Exchange]], Script]
 
 
@@ -89,10 +106,12 @@ def test_what_makes_objects_is_not_tried_twice(script: MakeScript, endpoint: str
         client(made).post(endpoint, {})
 
 
-@pytest.mark.parametrize("url", ["", "garage:3903", "ftp://garage", "http://", "http://u:p@garage:3903", "http://g/?x"])
+@pytest.mark.parametrize("url", BAD_URLS)
 def test_bad_url(url: str) -> None:
     with pytest.raises(InvalidInput, match="admin_url"):
         http_sender(url, "token")
+    with pytest.raises(InvalidInput, match="s3_endpoint"):
+        s3_client(url, "garage", "GK1", "secret")
 
 
 @pytest.mark.parametrize("token", ["", "sentinel secret", "sentinel\n", "sentinel\r\nX: y", "sentinel\u00e9"])
@@ -110,3 +129,62 @@ def test_nobody_listens() -> None:
             Client(http_sender(url, "sentinel"), where=url).get("ListKeys")
     assert url in str(caught.value)
     assert "sentinel" not in str(caught.value)
+
+
+@pytest.fixture
+def garage(tmp_path: Path) -> Iterator[RunningGarage]:
+    with running_garage(tmp_path / "garage") as running:
+        yield running
+
+
+@dataclass
+class Watched:
+    """The connections over which requests came; the next ``cuts`` answers are lost."""
+
+    connections: list[int] = field(default_factory=list)
+    cuts: int = 0
+
+    def cut(self, direction: Direction, request: Request) -> bool:
+        if direction == "request":
+            self.connections.append(request.connection)
+            return False
+        self.cuts -= 1
+        return self.cuts >= 0
+
+
+def test_all_requests_go_over_one_connection(garage: RunningGarage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    watched = Watched()
+    with cutting_proxy(target(garage), watched.cut) as proxy:
+        send = http_sender(f"http://{proxy.host}:{proxy.port}", garage.admin_token)
+        for _number in range(3):
+            assert Client(send).get("ListKeys") == []
+    assert watched.connections == [1, 1, 1]
+
+
+def test_only_reading_is_repeated_when_the_connection_breaks(garage: RunningGarage) -> None:
+    watched = Watched()
+    with cutting_proxy(target(garage), watched.cut) as proxy:
+        admin = Client(http_sender(f"http://{proxy.host}:{proxy.port}", garage.admin_token))
+        watched.cuts = 1
+        assert admin.get("ListKeys") == []
+        watched.cuts = 1
+        with pytest.raises(Unreachable):
+            admin.post("CreateKey", {"name": "one"})
+        assert [row["name"] for row in admin.get("ListKeys")] == ["one"]
+        watched.cuts = 2
+        with pytest.raises(Unreachable):
+            admin.get("ListKeys")
+
+
+def test_netrc_has_no_say(garage: RunningGarage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login other password other\n", encoding="ascii")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    assert Client(http_sender(garage.url, garage.admin_token)).get("ListKeys") == []
+
+
+def target(garage: RunningGarage) -> tuple[str, int]:
+    host, _colon, port = garage.url.removeprefix("http://").partition(":")
+    return host, int(port)
