@@ -22,7 +22,8 @@ options:
     default: 5432
   login_user:
     description:
-      - Role to log in as; it must be a superuser, because only superusers can read stored passwords to compare them.
+      - Role to log in as, a superuser or a role with C(CREATEDB) and C(CREATEROLE). Only superusers can read stored
+        passwords to compare them; see O(password_check) for others.
       - If it is not set, the environment variable E(PGUSER) is used, and then the name of the system user.
     type: str
   login_password:
@@ -33,7 +34,8 @@ options:
   login_db:
     description:
       - Maintenance database to connect to.
-      - Runs exclude each other by a lock in this database, so it should be the same for all of them.
+      - Runs exclude each other by a lock in this database, so it should be the same for all of them, and no tenant
+        should be able to connect to it. The module warns while every role of the server can.
     type: str
     default: postgres
   ssl_mode:

@@ -4,16 +4,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import psycopg
 import pytest
+from ansible_collections.fediversity.hosting.plugins.module_utils.errors import MissingCommand
 from ansible_collections.fediversity.hosting.plugins.module_utils.postgresql.client import Server
+from ansible_collections.fediversity.hosting.plugins.module_utils.postgresql.dump import choose, installed
+from postgresql_runs import Login, Sql
 from support.postgresql import Server as RunningServer
 from support.postgresql import postgresql_server
-
-Sql = Callable[..., list[tuple[object, ...]]]
-Login = Callable[[str, str, str], psycopg.Connection]
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +60,13 @@ def login(running: RunningServer) -> Login:
         )
 
     return connect
+
+
+@pytest.fixture
+def pg_dump(sql: Sql) -> None:
+    """Skips the test where no installed pg_dump is as new as the server."""
+    ((version,),) = sql("SELECT current_setting('server_version_num')::int")
+    try:
+        choose(installed(), int(str(version)) // 10000)
+    except MissingCommand as error:
+        pytest.skip(str(error))

@@ -10,9 +10,14 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
+import psycopg
+import pytest
+from ansible_collections.fediversity.hosting.plugins.module_utils.postgresql.session import LOCK_KEY
 from support.postgresql import Server as RunningServer
 
 MODULE = Path(__file__).parents[3] / "plugins" / "modules" / "postgresql_databases.py"
@@ -51,6 +56,43 @@ def test_server_and_login_come_from_the_environment(running: RunningServer) -> N
     assert (again["changed"], again["results"][0]["owner"]) == (False, "by_module")
     denied = start(arguments, **{**environment, "PGPASSWORD": SENTINEL})
     assert "login_password" in denied["msg"]
+
+
+@pytest.mark.usefixtures("pg_dump")
+def test_roles_grants_and_the_final_dump_are_in_the_result(running: RunningServer, tmp_path: Path) -> None:
+    server = running.environment()
+    database = {
+        "name": "by_module_2",
+        "password": SENTINEL,
+        "grants": [{"role": "module_r", "privileges": ["CONNECT"]}],
+    }
+    roles = [{"name": "module_r", "password_verifier": "SCRAM-SHA-256$4096:salt$AAAA:BBBB"}]
+    refused = start({"databases": [database], "roles": roles}, **server)
+    assert "'module_r', password_verifier" in refused["msg"]
+    roles = [{"name": "module_r", "password": SENTINEL, "valid_until": "2031-01-01T00:00:00Z"}]
+    done = start({"databases": [database], "roles": roles}, **server)
+    assert [(one["name"], one["kind"], one["failed"]) for one in done["results"]] == [
+        ("by_module_2", "database", False),
+        ("role module_r", "role", False),
+    ]
+    gone = {"databases": [{"name": "by_module_2", "state": "absent"}], "dump_dir": str(tmp_path)}
+    dropped = start(gone, **server)
+    assert Path(dropped["results"][0]["dump"]["manifest"]).is_file()
+    assert not start(gone, **server)["changed"]
+
+
+def close_when_waited_for(connection: psycopg.Connection) -> None:
+    while connection.execute("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").fetchone() is None:
+        time.sleep(0.1)
+    connection.close()
+
+
+def test_who_has_waited_for_another_run_says_so(running: RunningServer) -> None:
+    with psycopg.connect(running.url().replace("+psycopg", ""), autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", [LOCK_KEY])
+        threading.Thread(target=close_when_waited_for, args=(other,)).start()
+        done = start({"databases": []}, **running.environment())
+    assert "another run was changing this server" in str(done["warnings"])
 
 
 def test_a_missing_library_is_named() -> None:
