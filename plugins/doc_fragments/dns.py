@@ -14,7 +14,9 @@ options:
       - If it is not set, the environment variable E(DNS_SERVER) is used.
     type: str
   port:
-    description: Port of the server; TCP is used for everything.
+    description:
+      - Port of the server; TCP is used for everything.
+      - If it is not set, the environment variable E(DNS_PORT) is used.
     type: int
     default: 53
   tsig_name:

@@ -378,7 +378,14 @@ zones:
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule, env_fallback
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.fediversity.hosting.plugins.module_utils.dns.arguments import (
+    ALGORITHMS,
+    RECORD_SETS_ARGUMENT,
+    SERVER_ARGUMENTS,
+    TSIG_TOGETHER,
+    ZONES_ARGUMENT,
+)
 from ansible_collections.fediversity.hosting.plugins.module_utils.dns.request import from_params, wait_for_secondaries
 from ansible_collections.fediversity.hosting.plugins.module_utils.dns.secondaries import parse_secondary
 from ansible_collections.fediversity.hosting.plugins.module_utils.errors import HostingError
@@ -389,33 +396,7 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.module import 
 )
 from ansible_collections.fediversity.hosting.plugins.module_utils.reconcile import Limits, reconcile
 
-COMMON_ARGUMENTS = {
-    "type": {"type": "str", "required": True},
-    "ttl": {"type": "int", "default": 3600},
-    "value": {"type": "list", "elements": "str", "default": []},
-    "adopt": {"type": "bool", "default": False},
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-}
-
-ZONE_ARGUMENTS = {
-    "name": {"type": "str", "required": True},
-    "owner": {"type": "str", "default": "fediversity"},
-    "purge": {"type": "bool", "default": False},
-    "adopt": {"type": "bool", "default": False},
-    "record_sets": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": {"record": {"type": "str"}, "prefix": {"type": "str"}, **COMMON_ARGUMENTS},
-        "mutually_exclusive": [("record", "prefix")],
-        "required_one_of": [("record", "prefix")],
-    },
-    "records": {"type": "str", "default": ""},
-}
-
-ALGORITHMS = ["hmac-sha256", "hmac-sha384", "hmac-sha512"]
-
-SERVER_ARGUMENTS = {
+FURTHER_SERVER_ARGUMENTS = {
     "server": {"type": "str", "required": True},
     "port": {"type": "int", "default": 53},
     "tsig_name": {"type": "str"},
@@ -425,30 +406,16 @@ SERVER_ARGUMENTS = {
 }
 
 ARGUMENTS = {
-    "server": {"type": "str", "fallback": (env_fallback, ["DNS_SERVER"])},
-    "port": {"type": "int", "default": 53},
-    "tsig_name": {"type": "str", "fallback": (env_fallback, ["DNS_TSIG_NAME"])},
-    "tsig_secret": {"type": "str", "no_log": True, "fallback": (env_fallback, ["DNS_TSIG_SECRET"])},
-    "tsig_algorithm": {
-        "type": "str",
-        "default": "hmac-sha256",
-        "choices": ALGORITHMS,
-        "fallback": (env_fallback, ["DNS_TSIG_ALGORITHM"]),
-    },
+    **SERVER_ARGUMENTS,
     "servers": {
         "type": "list",
         "elements": "dict",
         "default": [],
-        "options": SERVER_ARGUMENTS,
-        "required_together": [("tsig_name", "tsig_secret")],
+        "options": FURTHER_SERVER_ARGUMENTS,
+        "required_together": TSIG_TOGETHER,
     },
-    "zones": {"type": "list", "elements": "dict", "default": [], "options": ZONE_ARGUMENTS},
-    "record_sets": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": {"record": {"type": "str", "required": True}, **COMMON_ARGUMENTS},
-    },
+    "zones": {**ZONES_ARGUMENT, "default": []},
+    "record_sets": RECORD_SETS_ARGUMENT,
     "owner": {"type": "str", "default": "fediversity"},
     "ttl_override": {"type": "int"},
     "allow_apex_ns": {"type": "bool", "default": False},
@@ -471,9 +438,7 @@ def run(params: dict[str, Any], check: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec=ARGUMENTS, required_together=[("tsig_name", "tsig_secret")], supports_check_mode=True
-    )
+    module = AnsibleModule(argument_spec=ARGUMENTS, required_together=TSIG_TOGETHER, supports_check_mode=True)
     require_libraries(module, "dns")
     try:
         result = run(module.params, module.check_mode)

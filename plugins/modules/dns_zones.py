@@ -335,7 +335,11 @@ results:
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule, env_fallback
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.fediversity.hosting.plugins.module_utils.dns.arguments import (
+    SERVER_ARGUMENTS,
+    TSIG_TOGETHER,
+)
 from ansible_collections.fediversity.hosting.plugins.module_utils.dns.client import Server, make_server
 from ansible_collections.fediversity.hosting.plugins.module_utils.dns_zones.catalog import CatalogZones
 from ansible_collections.fediversity.hosting.plugins.module_utils.dns_zones.configured import (
@@ -399,16 +403,7 @@ ARGUMENTS = {
     "keep_directory": {"type": "path"},
     "remove_without_copy": {"type": "bool", "default": False},
     "wait": {"type": "int", "default": 10},
-    "server": {"type": "str", "fallback": (env_fallback, ["DNS_SERVER"])},
-    "port": {"type": "int", "default": 53},
-    "tsig_name": {"type": "str", "fallback": (env_fallback, ["DNS_TSIG_NAME"])},
-    "tsig_secret": {"type": "str", "no_log": True, "fallback": (env_fallback, ["DNS_TSIG_SECRET"])},
-    "tsig_algorithm": {
-        "type": "str",
-        "default": "hmac-sha256",
-        "choices": ["hmac-sha256", "hmac-sha384", "hmac-sha512"],
-        "fallback": (env_fallback, ["DNS_TSIG_ALGORITHM"]),
-    },
+    **SERVER_ARGUMENTS,
     **LIMIT_ARGUMENTS,
 }
 
@@ -469,7 +464,7 @@ def reconciled(module: AnsibleModule) -> dict[str, Any]:
 def main() -> None:
     module = AnsibleModule(
         argument_spec=ARGUMENTS,
-        required_together=[("tsig_name", "tsig_secret")],
+        required_together=TSIG_TOGETHER,
         required_if=[
             ("method", "catalog", ("catalog", "server")),
             ("method", "file", ("software", "server_config", "include_file", "directory")),

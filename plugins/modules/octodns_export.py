@@ -239,6 +239,10 @@ results:
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.fediversity.hosting.plugins.module_utils.dns.arguments import (
+    RECORD_SETS_ARGUMENT,
+    ZONES_ARGUMENT,
+)
 from ansible_collections.fediversity.hosting.plugins.module_utils.module import (
     LIMIT_ARGUMENTS,
     require_libraries,
@@ -257,39 +261,9 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.octodns.settin
     target_from,
 )
 
-COMMON_ARGUMENTS = {
-    "type": {"type": "str", "required": True},
-    "ttl": {"type": "int", "default": 3600},
-    "value": {"type": "list", "elements": "str", "default": []},
-    "adopt": {"type": "bool", "default": False},
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-}
-
-# the same as in dns_records, so that both take the same list
-ZONE_ARGUMENTS = {
-    "name": {"type": "str", "required": True},
-    "owner": {"type": "str", "default": "fediversity"},
-    "purge": {"type": "bool", "default": False},
-    "adopt": {"type": "bool", "default": False},
-    "record_sets": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": {"record": {"type": "str"}, "prefix": {"type": "str"}, **COMMON_ARGUMENTS},
-        "mutually_exclusive": [("record", "prefix")],
-        "required_one_of": [("record", "prefix")],
-    },
-    "records": {"type": "str", "default": ""},
-}
-
 ARGUMENTS = {
-    "zones": {"type": "list", "elements": "dict", "required": True, "options": ZONE_ARGUMENTS},
-    "record_sets": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": {"record": {"type": "str", "required": True}, **COMMON_ARGUMENTS},
-    },
+    "zones": {**ZONES_ARGUMENT, "required": True},
+    "record_sets": RECORD_SETS_ARGUMENT,
     "dest": {"type": "path", "required": True},
     "zones_directory": {"type": "str"},
     "provider": {

@@ -24,7 +24,9 @@ ZONES = ("fedi.test", "lab.test")
 DATABASE_USER = "fediversity"
 TSIG_NAME = "fediversity."
 
-PROXMOX_PORT, GARAGE_ADMIN_PORT = 8006, 3903
+PROXMOX_PORT = 8006
+GARAGE_S3_PORT, GARAGE_RPC_PORT, GARAGE_WEB_PORT, GARAGE_ADMIN_PORT = 3900, 3901, 3902, 3903
+GARAGE_REGION = "garage"
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,13 @@ def database_files(secrets: Secrets, image: Path) -> list[File]:
     version = max((image / "etc/postgresql").iterdir(), key=lambda path: int(path.name)).name
     folder = f"/etc/postgresql/{version}/main"
     role = f"CREATE ROLE {DATABASE_USER} SUPERUSER LOGIN PASSWORD '{secrets.postgresql_password}'"
+    # tenants have no business in the maintenance databases
+    closed = "REVOKE CONNECT, TEMPORARY ON DATABASE postgres, template1 FROM PUBLIC"
     # In single-user mode, before the server listens: whoever reaches the port can log in.
     first_boot = (
         "#!/bin/sh\n[ -e /var/lib/postgresql/.lab ] && exit\n"
-        f'echo "{role}" | runuser -u postgres -- /usr/lib/postgresql/{version}/bin/postgres --single'
+        f"printf '%s\\n' \"{role}\" '{closed}' |"
+        f" runuser -u postgres -- /usr/lib/postgresql/{version}/bin/postgres --single"
         f" -D /var/lib/postgresql/{version}/main -c config_file={folder}/postgresql.conf postgres || exit\n"
         "touch /var/lib/postgresql/.lab\n"
     )

@@ -146,7 +146,8 @@ def may_change(item: DesiredRecordSet, found: ActualRecordSet) -> bool:
     return found.mine(item.zone.mark) or (item.adopt and found.registry is None)
 
 
-RecordChange: TypeAlias = "Change[Desired, ActualRecordSet]"
+RecordChange: TypeAlias = Change[Desired, ActualRecordSet]
+Zones: TypeAlias = "Mapping[dns.name.Name, ManagedZone]"
 
 
 def item_name(labels: Labels, rdtype: str) -> str:

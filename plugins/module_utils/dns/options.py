@@ -47,7 +47,7 @@ TTL_MAX = 2**31 - 1
 MARK = re.compile(r"[!#-\[\]-~]{1,200}\Z")
 
 # the zone that a name is in
-FindZone: TypeAlias = "Callable[[dns.name.Name], ManagedZone]"
+FindZone: TypeAlias = Callable[["dns.name.Name"], ManagedZone]
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.dns.model impo
     DesiredRecordSet,
     Malformed,
     RecordChange,
+    Zones,
 )
 from ansible_collections.fediversity.hosting.plugins.module_utils.dns.names import shown_name
 from ansible_collections.fediversity.hosting.plugins.module_utils.dns.preflight import (
     Outcome,
-    Zones,
     check_contradictions,
     leaving,
     outcome,

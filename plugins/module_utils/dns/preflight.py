@@ -8,12 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
-
-try:
-    import dns.name
-except ImportError:
-    pass  # require_libraries() in module.py reports it before any use
 
 from ansible_collections.fediversity.hosting.plugins.module_utils.dns import model, values
 from ansible_collections.fediversity.hosting.plugins.module_utils.dns.doubts import Doubts
@@ -22,6 +16,7 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.dns.model impo
     Desired,
     DesiredRecordSet,
     ManagedZone,
+    Zones,
 )
 from ansible_collections.fediversity.hosting.plugins.module_utils.dns.names import shown_labels
 from ansible_collections.fediversity.hosting.plugins.module_utils.dns.transfer import Labels
@@ -32,8 +27,6 @@ POINTING = frozenset({"MX", "NS", "SRV"})
 # RFC 4035 section 2.4, RFC 1034 section 4.2.1: what the parent says of a zone that it gives away
 AT_CUT = frozenset({"DS", "NS"})
 GLUE = frozenset({"A", "AAAA"})
-
-Zones: TypeAlias = "Mapping[dns.name.Name, ManagedZone]"
 
 
 @dataclass(frozen=True)
@@ -48,7 +41,12 @@ class Outcome:
     pointers: Mapping[Labels, set[str]]
 
 
-def outcome(desired: Sequence[Desired], actual: Mapping[str, ActualRecordSet], zones: Zones, doubts: Doubts) -> Outcome:
+def outcome(
+    desired: Sequence[Desired],
+    actual: Mapping[str, ActualRecordSet],
+    zones: Zones,
+    doubts: Doubts,
+) -> Outcome:
     """What *actual* would become by *desired*."""
     wishes = model.wishes(desired)
     types: dict[Labels, set[str]] = {}

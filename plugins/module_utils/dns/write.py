@@ -29,8 +29,8 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.dns.update imp
 from ansible_collections.fediversity.hosting.plugins.module_utils.errors import HostingError, Locked, Unreachable
 from ansible_collections.fediversity.hosting.plugins.module_utils.reconcile import Applied
 
-State: TypeAlias = "Mapping[str, ActualRecordSet]"
-Done: TypeAlias = "Applied[Desired, ActualRecordSet]"
+State: TypeAlias = Mapping[str, ActualRecordSet]
+Done: TypeAlias = Applied[Desired, ActualRecordSet]
 
 # RFC 2136 section 2.4: the zone is not as the prerequisites say
 CHANGED_MEANWHILE = frozenset({"NXDOMAIN", "YXDOMAIN", "NXRRSET", "YXRRSET"})

@@ -123,7 +123,7 @@ class ActualZone:
 
 
 Wanted: TypeAlias = "WantedZone | MalformedZone"
-ZoneChange: TypeAlias = "Change[Wanted, ActualZone]"
+ZoneChange: TypeAlias = Change[Wanted, ActualZone]
 
 
 def shown(holder: Holder, group: str | None, settings: Settings) -> dict[str, Any]:

@@ -44,7 +44,7 @@ from ansible_collections.fediversity.hosting.plugins.module_utils.octodns.files 
 )
 from ansible_collections.fediversity.hosting.plugins.module_utils.octodns.records import in_zone, zone_document
 
-MakeConfig: TypeAlias = "Callable[[Sequence[ManagedZone]], str]"
+MakeConfig: TypeAlias = Callable[[Sequence[ManagedZone]], str]
 RULES = Rules(apex_ns=True)
 # file systems take 255 bytes; the rest is for what a file is called while it is written
 NAME_MAX = 240
