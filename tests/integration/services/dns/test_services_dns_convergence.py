@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import dns.update
@@ -27,7 +26,7 @@ Wanted = tuple[str, str, int, tuple[str, ...]]
 
 
 @st.composite
-def one_wanted(draw: Callable[[Any], Any]) -> Wanted:
+def one_wanted(draw: st.DrawFn) -> Wanted:
     rdtype = draw(st.sampled_from(sorted(VALUES)))
     several = 1 if rdtype == "CNAME" else 2
     values = draw(st.lists(st.sampled_from(sorted(VALUES[rdtype])), min_size=1, max_size=several, unique=True))
