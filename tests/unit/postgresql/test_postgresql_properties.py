@@ -71,9 +71,9 @@ drifts = st.lists(
 )
 
 FOREIGN = (
-    "SELECT a.*, shobj_description(oid, 'pg_authid') FROM pg_authid a"
+    "SELECT a::text, shobj_description(oid, 'pg_authid') FROM pg_authid a"
     " WHERE NOT starts_with(rolname, 'prop_') OR rolname = 'prop_foreign' ORDER BY oid",
-    "SELECT d.*, shobj_description(oid, 'pg_database') FROM pg_database d"
+    "SELECT d::text, shobj_description(oid, 'pg_database') FROM pg_database d"
     " WHERE NOT starts_with(datname, 'prop_') OR datname = 'prop_foreign' ORDER BY oid",
     "SELECT * FROM pg_db_role_setting WHERE setrole::regrole::text = 'prop_foreign'",
     "SELECT member::regrole, roleid::regrole FROM pg_auth_members WHERE member::regrole::text = 'prop_foreign'",
