@@ -88,7 +88,8 @@ def test_one_run_reaches_any_state_from_any_other(
     assert done["diff"] == predicted["diff"]
 
     found = place.content()
-    assert {key: found[key] for key in foreign} == foreign
+    # a name may be shown in the case of an equal one elsewhere in the answer, to which the server points
+    assert folded({key: found[key] for key in foreign}) == folded(foreign)
     refused = {key for key in looks(after) if place.item(*key) in failed(done)}
     assert refused == impossible(after, foreign), done["msg"]
     expected = {key: look for key, look in looks(after).items() if key not in refused}
